@@ -1,0 +1,1 @@
+"""Onymous: the open, self-hosted identity layer."""
