@@ -8,6 +8,7 @@ from dataclasses import replace as changed
 
 import pytest
 import trustme
+import uvloop
 
 from onymous.lab.replay import Credentials, Refused, Replay, ServerUnreachable, replay
 from onymous.lab.score import score
@@ -234,6 +235,17 @@ def test_a_server_that_closes_each_connection_works():
     steps = [step("identify", "w", "ann", n, device_application_stamp="d") for n in range(5)]
     assert drive(stub, steps, concurrency=1).statuses == {200: 5}
     assert stub.connections == 5
+
+
+def test_it_runs_on_uvloop_too():
+    async def main() -> Replay:
+        stub = Stub()
+        server = await asyncio.start_server(stub.serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
+            return await replay(simulate(World(), 1, 20, 200), url, CREDENTIALS)
+
+    assert uvloop.run(main()).statuses == {200: 200}
 
 
 def test_nobody_there():

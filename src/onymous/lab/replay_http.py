@@ -8,6 +8,7 @@ status, body and the pause the server asks for; nothing else of HTTP.
 import asyncio
 import ssl
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -68,8 +69,8 @@ class _Wire(asyncio.Protocol):
         self.retry_after: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # TCP gives nothing else
-        self.transport = transport
+        # Not to be asserted: the transports of uvloop are no subclasses of asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
