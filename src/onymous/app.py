@@ -1,0 +1,137 @@
+"""Composition root: the only file that knows every room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import pathlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from onymous.crypto import MasterKey, MpidCipher
+from onymous.flows.desk import Desk
+from onymous.flows.diagnostics import Diagnostics
+from onymous.flows.history import Historian
+from onymous.flows.identity import Resolver
+from onymous.flows.seen import SeenBuffer
+from onymous.flows.tenants import Directory
+from onymous.settings import SettingError, Settings
+from onymous.store import sql
+from onymous.store.port import Store
+from onymous.store.postgres import PostgresStore
+from onymous.store.sqlite import SqliteStore
+
+log = logging.getLogger("onymous")
+
+#: seconds between flushes of what is written behind (rulings 9 allow 60)
+SEEN_EVERY_S = 20.0
+TICK_S = 1.0
+
+
+def open_store(url: str, *, commit_delay_ms: float = 0.0) -> Store:
+    """Return the engine a store setting names; raises `SettingError` for an unknown one."""
+    if url.startswith(("postgresql://", "postgres://")):
+        return PostgresStore(url)
+    path = url.removeprefix("sqlite:")
+    if not path or "://" in path:
+        raise SettingError("store must be sqlite:FOLDER or postgresql://USER@HOST/DATABASE")
+    return SqliteStore(pathlib.Path(path), commit_delay_ms=commit_delay_ms)
+
+
+def master_key_path(settings: Settings) -> pathlib.Path:
+    """Return where the master key lies: beside the data unless set."""
+    if settings.master_key_file:
+        return pathlib.Path(settings.master_key_file)
+    if settings.store.startswith(("postgresql://", "postgres://")):
+        return pathlib.Path.home() / ".onymous" / "master.key"
+    return pathlib.Path(settings.store.removeprefix("sqlite:")) / "master.key"
+
+
+def master_key(settings: Settings) -> MasterKey:
+    """Load the operator's key: environment `ONYMOUS_MASTER_KEY`, else the file, made if missing."""
+    text = os.environ.get("ONYMOUS_MASTER_KEY")
+    if text:
+        return MasterKey.from_text(text)
+    path = master_key_path(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return MasterKey.from_file(path)
+
+
+class Core:
+    """Everything that works without a socket; one per process and store."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = open_store(settings.store, commit_delay_ms=settings.commit_delay_ms)
+        self.seen = SeenBuffer()
+        self.diagnostics = Diagnostics()
+        self.desk = Desk(self.store, self.seen, most_waiting=settings.max_waiting)
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the store, load keys and tenants, start the desk."""
+        await self.store.start()
+        self.key = master_key(self.settings)
+        self.mpids = MpidCipher(await _mpid_key(self.store))
+        self.directory = Directory(self.store, self.key)
+        await self.directory.load()
+        self.resolver = Resolver(self.desk, self.mpids, self.diagnostics)
+        self.historian = Historian(self.store, self.resolver, self.directory)
+        self.desk.start()
+        self._keeper = asyncio.create_task(self._keep_house())
+
+    async def close(self) -> None:
+        """Answer what waits, write what was written behind, close."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        await self.desk.close()
+        await self.seen.flush(self.store)
+        await self.diagnostics.flush(self.store)
+        await self.store.close()
+
+    async def _keep_house(self) -> None:
+        """Write what is written behind; see new tenants; forget old repeats."""
+        flushed = forgot = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                await self.directory.refresh_if_changed()
+                await self.diagnostics.flush(self.store)
+                if time.monotonic() - flushed > SEEN_EVERY_S:
+                    flushed = time.monotonic()
+                    await self.seen.flush(self.store)
+                if time.monotonic() - forgot > 600:
+                    forgot = time.monotonic()
+                    await self._forget()
+            except Exception as error:
+                log.error("housekeeping failed: %s", type(error).__name__)
+
+    async def _forget(self) -> None:
+        before = time.time_ns() // 1_000_000 - self.settings.replay_hours * 3_600_000
+        async with self.store.write("forget") as tx:
+            await tx.run(sql.REPLAY_FORGET, before)
+
+
+async def _mpid_key(store: Store) -> bytes:
+    """Return the key of the MPID bijection: in the database, made once, never changed."""
+    async with store.write("mpid_key") as tx:
+        await tx.run(sql.META_ONCE, "mpid_key", secrets.token_bytes(32))
+        rows = await tx.rows(sql.META_GET, "mpid_key")
+    return bytes(rows[0][0])
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Core]:
+    """Start a core and close it at the end."""
+    core = Core(settings)
+    await core.start()
+    try:
+        yield core
+    finally:
+        await core.close()

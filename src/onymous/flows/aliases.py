@@ -1,0 +1,112 @@
+"""Aliases: checked at once, kept with their outcome; history follows by pointer."""
+
+from __future__ import annotations
+
+import msgspec
+
+from onymous.flows.answers import Answer, Question
+from onymous.flows.identity import CODE_OF, Resolver
+from onymous.rules.aliases import Alias, AliasOutcome, decide_alias, refuse, window
+from onymous.rules.errors import AliasInvalid, Refusal
+from onymous.rules.ledger import ALIASED, Change, Entry
+from onymous.rules.records import Record
+from onymous.store import sql
+from onymous.store.port import Probe, Store, Transaction
+
+_encode = msgspec.msgpack.Encoder().encode
+_STAMP = CODE_OF["device_application_stamp"]
+
+
+class AliasRequest(msgspec.Struct, kw_only=True):
+    """The data of an alias request as it came in."""
+
+    source_mpid: object = None
+    destination_mpid: object = None
+    start_unixtime_ms: int | None = None
+    end_unixtime_ms: int | None = None
+    scope: str | None = None
+    device_application_stamp: str | None = None
+    signed: bool = True
+
+
+async def request_alias(
+    resolver: Resolver, store: Store, question: Question, wanted: AliasRequest
+) -> Answer:
+    """Check and record an alias; the answer's outcome is `applied` or `rejected` with a reason."""
+    plan, pool = question.caller.plan, question.caller.pool(question.environment)
+    source = resolver.mpids.parse(wanted.source_mpid)
+    destination = resolver.mpids.parse(wanted.destination_mpid)
+    start, end = window(
+        wanted.start_unixtime_ms or None, wanted.end_unixtime_ms or None, question.now_ms, plan
+    )
+    alias = Alias(
+        source=source or 0,
+        destination=destination or 0,
+        start_ms=start,
+        end_ms=end,
+        scope=wanted.scope or ("device" if wanted.device_application_stamp else "mpid"),
+        device_stamp=wanted.device_application_stamp,
+        signed=wanted.signed,
+    )
+    async with store.write("alias") as tx:
+        probe = Probe(pool, {}, None, (alias.source, alias.destination))
+        records = {r.pid: r for r in (await tx.find([probe]))[0].records if r.pool == pool}
+        one, two = records.get(alias.source), records.get(alias.destination)
+        refusal: type[Refusal] | None = refuse(alias, one, two, plan)
+        if refusal is not None or one is None or two is None:
+            return Answer(refusal=(refusal or AliasInvalid)())
+        prior = [
+            Alias(source=s, destination=d, start_ms=a, end_ms=b, scope=c, device_stamp=e)
+            for s, d, a, b, c, e in await tx.rows(
+                sql.ALIASES_TOUCHING, one.pid, two.pid, one.pid, two.pid
+            )
+        ]
+        outcome = decide_alias(alias, one, two, prior, plan, _STAMP)
+        await _record(tx, question, pool, alias, outcome, (one, two))
+    if not outcome.applied:
+        resolver.diagnostics.add(
+            "alias_rejected",
+            question.now_ms,
+            question.caller.workspace,
+            question.caller.input,
+            question.request_id,
+            {"reason": outcome.reason},
+        )
+    said = "applied" if outcome.applied else "rejected"
+    return Answer(outcome=said, reason=outcome.reason or None)
+
+
+async def _record(
+    tx: Transaction,
+    question: Question,
+    pool: int,
+    alias: Alias,
+    outcome: AliasOutcome,
+    records: tuple[Record, Record],
+) -> None:
+    caller = question.caller
+    now = question.now_ms
+    await tx.run(
+        sql.ALIAS_ADD,
+        pool,
+        alias.source,
+        alias.destination,
+        alias.start_ms,
+        alias.end_ms,
+        alias.scope,
+        alias.device_stamp,
+        now,
+        now + caller.plan.config.alias_delay_s * 1000,
+        caller.input,
+        question.request_id,
+        "applied" if outcome.applied else "rejected",
+        outcome.reason,
+    )
+    if not outcome.applied:
+        return
+    numbers = await tx.numbers("ledger", 2)
+    for seq, record, other in zip(numbers, records, reversed(records), strict=True):
+        change = Change(ALIASED, other=other.pid)
+        entry = Entry("alias", caller.workspace, caller.input, question.request_id, [change])
+        await tx.run(sql.LEDGER_ADD, seq, record.pid, now, _encode(entry))
+    await tx.run(sql.JOB_ADD, "identity_changed", now, _encode(numbers))

@@ -1,0 +1,239 @@
+"""The desk: all requests waiting in one tick of the loop are answered by one read; all that must
+write share one transaction and one fsync.
+
+A work item first tries to answer from a snapshot (`look`). What needs writing is decided again,
+in order, inside a write transaction on locked records (`act`), and answered when it is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from onymous.flows.seen import SeenBuffer
+from onymous.flows.working import Working
+from onymous.rules.errors import Busy, Internal
+from onymous.store.port import Found, Kept, LostRace, Probe, Store
+
+log = logging.getLogger("onymous.desk")
+
+#: most works in one write transaction; keeps a commit short
+MOST_TOGETHER = 512
+#: tries before a conflict with other processes is reported
+MOST_TRIES = 50
+
+
+class Work(Protocol):
+    """One request on its way through the desk."""
+
+    #: transaction name, for metrics and traces
+    name: str
+    probe: Probe
+    #: further questions of the same request, needed only when it writes
+    more: tuple[Probe, ...]
+    #: (input, request id digest, body digest) of a request whose repeat must have no effect
+    replay: tuple[int, bytes, bytes] | None
+
+    def look(self, found: Found, desk: Desk) -> bool:
+        """Answer from a snapshot if nothing must be written; return whether it did."""
+
+    def act(self, working: Working, again: Kept | None) -> bytes | None:
+        """Decide on locked records and note the changes; return the answer to keep for repeats.
+
+        `again` is what was answered to an earlier request of the same id, if any.
+        """
+
+    def finish(self) -> None:
+        """Answer: what was decided is durable."""
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error: nothing was written."""
+
+
+class Desk:
+    """Takes works, answers them in groups. Runs on one event loop."""
+
+    def __init__(self, store: Store, seen: SeenBuffer, *, most_waiting: int = 20_000) -> None:
+        self.store, self.seen = store, seen
+        self._most_waiting = most_waiting
+        self._looking: list[Work] = []
+        self._writing: deque[Work] = deque()
+        self._work = asyncio.Event()
+        self._numbers: list[int] = []
+        self._reads: set[asyncio.Task[None]] = set()
+        self._writer: asyncio.Task[None] | None = None
+        self._closing = False
+        #: called with (transaction name, works in it) after each commit
+        self.on_commit: Callable[[str, int], None] | None = None
+
+    def start(self) -> None:
+        """Start the writer."""
+        self._loop = asyncio.get_running_loop()
+        self._writer = self._loop.create_task(self._write_forever())
+
+    async def close(self) -> None:
+        """Answer what waits, then stop."""
+        self._closing = True
+        while self._looking or self._reads:
+            await asyncio.sleep(0.001)
+        self._work.set()
+        if self._writer is not None:
+            await self._writer
+
+    @property
+    def waiting(self) -> int:
+        """Return how many works wait for an answer."""
+        return len(self._looking) + len(self._writing)
+
+    def submit(self, work: Work) -> None:
+        """Take a work; it is answered in this tick of the loop or after the next commit."""
+        if self._closing or len(self._writing) >= self._most_waiting:
+            work.fail(Busy())
+            return
+        if not self._looking:
+            self._loop.call_soon(self._tick)
+        self._looking.append(work)
+
+    def submit_write(self, work: Work) -> None:
+        """Take a work that must write anyway."""
+        if self._closing or len(self._writing) >= self._most_waiting:
+            work.fail(Busy())
+            return
+        self._writing.append(work)
+        self._work.set()
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        works, self._looking = self._looking, []
+        if self.store.find_now is None:
+            task = self._loop.create_task(self._find(works))
+            self._reads.add(task)
+            task.add_done_callback(self._reads.discard)
+            return
+        try:
+            founds = self.store.find_now([w.probe for w in works])
+        except Exception as error:
+            self._fail(works, error)
+            return
+        self._look(works, founds)
+
+    async def _find(self, works: list[Work]) -> None:
+        try:
+            founds = await self.store.find([w.probe for w in works])
+        except Exception as error:
+            self._fail(works, error)
+            return
+        self._look(works, founds)
+
+    def _look(self, works: list[Work], founds: list[Found]) -> None:
+        for work, found in zip(works, founds, strict=True):
+            try:
+                if not work.look(found, self):
+                    self._writing.append(work)
+            except Exception as error:
+                self._fail([work], error)
+        if self._writing:
+            self._work.set()
+
+    # -- writing ----------------------------------------------------------------------------
+
+    async def _write_forever(self) -> None:
+        while True:
+            if not self._writing:
+                if self._closing:
+                    return
+                self._work.clear()
+                await self._work.wait()
+                continue
+            some = min(len(self._writing), MOST_TOGETHER)
+            works = [self._writing.popleft() for _ in range(some)]
+            try:
+                await self._write(works)
+            except Exception as error:
+                self._fail(works, error)
+
+    async def _write(self, works: list[Work]) -> None:
+        for turn in range(MOST_TRIES):
+            failed: list[tuple[Work, Exception]] = []
+            try:
+                spare = await self._transact(works, failed)
+            except LostRace:
+                self._numbers = []
+                await asyncio.sleep(random.random() * min(0.002 * 2**turn, 0.2))
+                continue
+            except _Poisoned:
+                for work, error in failed:
+                    works.remove(work)
+                    self._fail([work], error)
+                continue
+            self._numbers = spare
+            if self.on_commit is not None:
+                self.on_commit(works[0].name if works else "identity", len(works))
+            for work in works:
+                try:
+                    work.finish()
+                except Exception as error:
+                    log.error("answering failed", exc_info=_bare(error))
+            return
+        self._fail(works, Busy())
+
+    async def _transact(
+        self, works: list[Work], failed: list[tuple[Work, Exception]]
+    ) -> list[int]:
+        async with self.store.write("identity") as tx:
+            probes = [p for w in works for p in (w.probe, *w.more)]
+            founds = await tx.find(probes)
+            numbers = list(self._numbers)
+            if len(numbers) < len(works):
+                numbers += await tx.numbers("pid", max(64, len(works)))
+            working = Working(numbers)
+            working.load(probes, founds)
+            kept = await tx.replays([w.replay[:2] for w in works if w.replay is not None])
+            for work in works:
+                try:
+                    _act(work, working, kept)
+                except LostRace:
+                    raise
+                except Exception as error:
+                    failed.append((work, error))
+            if failed:
+                raise _Poisoned
+            if not working.empty:
+                await working.save(tx)
+            return working.numbers
+
+    def _fail(self, works: list[Work], error: Exception) -> None:
+        if not isinstance(error, Busy):
+            log.error("identity requests failed", exc_info=_bare(error))
+        for work in works:
+            try:
+                work.fail(error if isinstance(error, Busy) else Internal())
+            except Exception as failure:
+                log.error("answering failed", exc_info=_bare(failure))
+
+
+def _act(work: Work, working: Working, kept: dict[tuple[int, bytes], Kept]) -> None:
+    if work.replay is None:
+        work.act(working, None)
+        return
+    key = work.replay[:2]
+    answer = work.act(working, kept.get(key))
+    if answer is not None:
+        kept[key] = Kept(work.replay[2], answer)
+        working.keep(*key, work.replay[2], answer)
+
+
+class _Poisoned(Exception):
+    """A work could not be decided; the others run again without it."""
+
+
+def _bare(error: Exception) -> Exception:
+    """Strip the message of an error for the log: it may hold identity values."""
+    bare = RuntimeError(type(error).__name__)
+    return bare.with_traceback(error.__traceback__)
+

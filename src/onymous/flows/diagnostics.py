@@ -1,0 +1,72 @@
+"""Diagnostics: where the wire stays silent, a person can still see what was not done, and why.
+
+Entries name types and reasons, never values. They are written behind; of more than fit between
+two flushes the oldest are dropped and counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from onymous.flows.answers import Question
+from onymous.rules.identifiers import Skipped
+from onymous.rules.trace import name_of
+from onymous.store import sql
+from onymous.store.port import Store
+
+Row = tuple[int, str, int, int, str | None, bytes]
+
+
+class Diagnostics:
+    """Collects entries; `flush` writes them."""
+
+    def __init__(self, most: int = 5_000) -> None:
+        self._rows: deque[Row] = deque(maxlen=most)
+        self.counts: dict[str, int] = {}
+
+    def skipped(
+        self,
+        question: Question,
+        skipped: Iterable[tuple[int, str, int | None]],
+        cleaned: Iterable[Skipped] = (),
+    ) -> None:
+        """Note identities of a request that changed nothing."""
+        what = [{"type": name_of(code), "reason": reason} for code, reason, _ in skipped]
+        what += [{"type": s.type, "reason": s.why} for s in cleaned]
+        caller = question.caller
+        self.add(
+            "identity_skipped",
+            question.now_ms,
+            caller.workspace,
+            caller.input,
+            question.request_id,
+            {"operation": question.op, "skipped": what},
+        )
+
+    def add(
+        self,
+        kind: str,
+        at_ms: int,
+        workspace: int,
+        input_id: int,
+        request: str | None,
+        detail: dict[str, object],
+    ) -> None:
+        """Note something a person should be able to see."""
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self._rows.append(
+            (at_ms, kind, workspace, input_id, request, msgspec.json.encode(detail))
+        )
+
+    async def flush(self, store: Store) -> int:
+        """Write what was noted; return the number of entries."""
+        rows = list(self._rows)
+        if not rows:
+            return 0
+        self._rows.clear()
+        async with store.write("diagnostics") as tx:
+            await tx.many(sql.DIAGNOSTIC_ADD, rows)
+        return len(rows)

@@ -1,0 +1,86 @@
+"""Erase one identity record: its names go from lookups, the record and the ledger.
+
+What stays is a tombstone: the number, so that its MPID is never issued again and a late batch
+that names it is not revived. No name can be read from it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from onymous.flows.answers import Answer, Done, Question
+from onymous.flows.desk import Desk
+from onymous.flows.identity import Resolver
+from onymous.flows.working import Working
+from onymous.rules.batches import usable
+from onymous.rules.errors import Refusal, UnknownMpid
+from onymous.rules.ledger import ERASED as ERASED_KIND
+from onymous.rules.ledger import Change, Entry
+from onymous.rules.records import ERASED
+from onymous.store import sql
+from onymous.store.port import Found, Kept, Probe
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def erase(resolver: Resolver, question: Question, mpid: object, done: Done) -> None:
+    """Erase the record of an MPID; an unknown one is refused with `UnknownMpid`."""
+    pid = resolver.mpids.parse(mpid)
+    if pid is None:
+        done(Answer(refusal=UnknownMpid()))
+        return
+    resolver.desk.submit_write(_Erase(resolver, question, pid, done))
+
+
+class _Erase:
+    """One erasure at the desk."""
+
+    name = "erase"
+    more: tuple[Probe, ...] = ()
+    replay = None
+
+    def __init__(self, resolver: Resolver, question: Question, pid: int, done: Done) -> None:
+        self._resolver, self._question = resolver, question
+        self._pid, self._done = pid, done
+        self._pool = question.caller.pool(question.environment)
+        self.probe = Probe(self._pool, {}, None, (pid,))
+        self._answer: Answer | None = None
+
+    def look(self, found: Found, desk: Desk) -> bool:
+        """An erasure always writes."""
+        return False
+
+    def act(self, working: Working, again: Kept | None) -> bytes | None:
+        """Remove the values, redact the ledger, leave a tombstone."""
+        record = working.records.get(self._pid)
+        if record is None or not usable(record, self._pool):
+            self._answer = Answer(refusal=UnknownMpid())
+            return None
+        question = self._question
+        caller = question.caller
+        working.forget(record, caller.plan)
+        record.flags, record.source = ERASED, None
+        working.extra.append((sql.PROFILE_ERASE, (ERASED, _encode([]), record.pid)))
+        working.redact.append(record.pid)
+        working.note(
+            record.pid,
+            question.now_ms,
+            Entry(
+                "erase",
+                caller.workspace,
+                caller.input,
+                question.request_id,
+                [Change(ERASED_KIND)],
+            ),
+        )
+        self._answer = Answer(mpid=self._resolver.mpids.text(record.pid))
+        return None
+
+    def finish(self) -> None:
+        """Answer: what was decided is durable."""
+        if self._answer is not None:
+            self._done(self._answer)
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error."""
+        self._done(Answer(refusal=error if isinstance(error, Refusal) else None))

@@ -1,0 +1,268 @@
+"""Identify, login, logout and search: clean, find, decide, write, answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from onymous.flows.answers import Answer, Done, Question, keep, kept
+from onymous.flows.desk import Desk
+from onymous.flows.diagnostics import Diagnostics
+from onymous.flows.working import Origin, Working
+from onymous.rules.identifiers import BY_CODE, BY_NAME, Cleaned, clean
+from onymous.rules.identity import Ask, Decision, answer_flags, decide, protects
+from onymous.rules.ledger import CREATED, Change, Entry
+from onymous.rules.records import SHARED, Record, mask_of
+from onymous.rules.strategies import Plan
+from onymous.rules.trace import SKIPS, Skip, Trace, public
+from onymous.store import sql
+from onymous.store.port import Found, Kept, Probe
+
+#: a value's own last seen time is kept to the day; the record's to the second
+VALUE_SEEN_MS = 86_400_000
+
+CODE_OF: dict[str, int] = {name: t.code for name, t in BY_NAME.items()}
+NAME_OF: dict[int, str] = {code: t.name for code, t in BY_CODE.items()}
+
+
+class Mpids(Protocol):
+    """The bijection between internal numbers and MPIDs (crypto.MpidCipher)."""
+
+    def text(self, pid: int) -> str:
+        """Return the MPID of an internal number."""
+
+    def parse(self, value: object) -> int | None:
+        """Return the internal number of an MPID as it came in, or None."""
+
+
+class Resolver:
+    """Answers identity questions through the desk."""
+
+    def __init__(self, desk: Desk, mpids: Mpids, diagnostics: Diagnostics) -> None:
+        self.desk, self.mpids, self.diagnostics = desk, mpids, diagnostics
+
+    def ask(self, question: Question, done: Done) -> None:
+        """Answer a question: calls `done` once, now or after the commit it needs.
+
+        Raises a `Refusal` at once for identities that are not acceptable.
+        """
+        caller = question.caller
+        plan = caller.plan
+        cleaned = clean(
+            question.known,
+            strict=not (question.fold_keys or caller.fold_keys),
+            folding=plan.folding,
+            blocked=plan.blocked,
+        )
+        self.desk.submit(_Resolve(self, question, cleaned, done))
+
+    def origin(self, question: Question) -> Origin:
+        """Return where the changes of a question come from."""
+        caller = question.caller
+        return Origin(
+            question.op, question.now_ms, caller.workspace, caller.input, question.request_id
+        )
+
+
+def request_key(input_id: int, request_id: str | None) -> bytes | None:
+    """Return the digest a request id is remembered under, or None without one."""
+    if not request_id:
+        return None
+    return hashlib.blake2b(request_id.encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def lookup_keys(keys: dict[int, str], plan: Plan) -> dict[int, str]:
+    """Return the identities that must be looked up: ranked or unique types."""
+    wanted = plan.ranked | plan.unique
+    return {code: key for code, key in keys.items() if wanted >> code & 1}
+
+
+class _Resolve:
+    """One question at the desk."""
+
+    name = "identity"
+    more: tuple[Probe, ...] = ()
+
+    def __init__(
+        self, resolver: Resolver, question: Question, cleaned: Cleaned, done: Done
+    ) -> None:
+        caller = question.caller
+        self.done = done
+        self._resolver, self._question, self._cleaned = resolver, question, cleaned
+        self._plan = plan = caller.plan
+        keys = {CODE_OF[name]: key for name, key in cleaned.keys.items()}
+        pool = caller.pool(question.environment)
+        previous = None
+        if question.previous is not None:
+            previous = resolver.mpids.parse(question.previous)
+        self._ask = Ask(
+            op=question.op,
+            pool=pool,
+            keys=keys,
+            previous=previous,
+            now_ms=question.now_ms,
+            workspace=caller.workspace,
+            input=caller.input,
+            key_only=question.key_only,
+            max_values=question.max_values,
+            replace_values=question.replace_values,
+        )
+        self.probe = Probe(pool, lookup_keys(keys, plan), previous)
+        self.replay: tuple[int, bytes, bytes] | None = None
+        key = request_key(caller.input, question.request_id)
+        if key is not None and question.op != "search":
+            self.replay = (caller.input, key, question.digest)
+        self._answer: Answer | None = None
+
+    def look(self, found: Found, desk: Desk) -> bool:
+        """Answer a person already known, or one who is not there, from the snapshot."""
+        plan, ask, question = self._plan, self._ask, self._question
+        hot = 0
+        if found.crowded:
+            limit = plan.config.hot_after
+            for code, people in found.crowded.items():
+                hot |= (people > limit) << code
+        why = self._trace()
+        decision = decide(ask, plan, found.records, hot, why)
+        if decision.refusal is not None or ask.op == "search" or question.read_only:
+            self.done(self._told(decision, decision.record, why))
+            return True
+        record = decision.record
+        if record is None or decision.changes or decision.conflict:
+            return False
+        if self._must_touch(record, found.records):
+            return False
+        desk.seen.touch(record.pid, ask.now_ms)
+        self.done(self._told(decision, record, why))
+        return True
+
+    def _must_touch(self, record: Record, others: Sequence[Record]) -> bool:
+        """Whether being seen now must be written at once: values go stale, or a tie changes."""
+        ask, horizon = self._ask, self._ask.now_ms - VALUE_SEEN_MS
+        for value in record.values:
+            if value.last_ms < horizon and ask.keys.get(value.code) == value.key:
+                return True
+        if not record.flags & SHARED:
+            return False
+        plan = self._plan
+        protected = protects(record, mask_of(record), plan)
+        for value in record.values:
+            if plan.unique >> value.code & 1 or (
+                protected and not plan.login >> value.code & 1
+            ):
+                continue
+            if ask.keys.get(value.code) != value.key:
+                return True
+        return any(o.seen_ms >= record.seen_ms for o in others if o is not record)
+
+    def act(self, working: Working, again: Kept | None) -> bytes | None:
+        """Decide on locked records and note what to write."""
+        ask, plan, question = self._ask, self._plan, self._question
+        working.now_ms = ask.now_ms
+        if again is not None and again.digest == question.digest:
+            self._answer = kept(again.answer, question.known)
+            return None
+        why = self._trace()
+        candidates = working.candidates(self.probe)
+        decision = decide(ask, plan, candidates, working.hot(self.probe, plan), why)
+        if decision.refusal is not None:
+            self._answer = self._told(decision, None, why)
+            return None
+        if decision.conflict:
+            self._answer = self._told(decision, None, why)
+            self._note_conflict(working, decision)
+            return None
+        record = decision.record
+        if record is None:
+            record = working.create(ask.pool, ask.now_ms, decision.source)
+        elif not decision.changes:
+            working.refresh(record, ask.keys, ask.now_ms)
+            working.touch(record, plan, ask.now_ms)
+            self._answer = self._told(decision, record, why)
+            return None
+        self._apply(working, record, decision)
+        self._answer = self._told(decision, record, why)
+        return keep(self._answer)
+
+    def _apply(self, working: Working, record: Record, decision: Decision) -> None:
+        ask = self._ask
+        shown = self._cleaned.spelling
+        changes = [Change(CREATED, other=decision.source)] if decision.create else []
+        entry = Entry(
+            ask.op,
+            ask.workspace,
+            ask.input,
+            self._question.request_id,
+            changes,
+            decision.by,
+            decision.tie,
+            [(code, reason) for code, reason, _ in decision.skipped],
+            decision.source,
+        )
+        working.refresh(record, ask.keys, ask.now_ms)
+        working.apply(
+            record,
+            self._plan,
+            self._resolver.origin(self._question),
+            add=[(code, key, shown.get(NAME_OF[code])) for code, key in decision.attach],
+            remove=decision.replace,
+            entry=entry,
+        )
+
+    def _note_conflict(self, working: Working, decision: Decision) -> None:
+        ask = self._ask
+        body = msgspec.msgpack.encode((decision.conflict, ask.keys))
+        row = (ask.now_ms, ask.pool, ask.input, self._question.request_id, body)
+        working.extra.append((sql.CONFLICT_ADD, row))
+
+    def _trace(self) -> Trace | None:
+        if not self._question.explain:
+            return None
+        trace = Trace(self._ask.op, self._plan.strategy.name)
+        for skip in self._cleaned.skipped:
+            trace.skipped.append(
+                Skip(skip.type, skip.why, SKIPS.get(skip.why, "cannot be an identity"))
+            )
+        return trace
+
+    def _told(self, decision: Decision, record: Record | None, why: Trace | None) -> Answer:
+        """Make the answer; flags are those of the record after the decision."""
+        text = self._resolver.mpids.text
+        question = self._question
+        answer = Answer(created=decision.create)
+        if why is not None:
+            if decision.create and record is not None:
+                why.mpid = record.pid
+            answer.trace = public(why, text)
+        if decision.refusal is not None:
+            answer.refusal = decision.refusal()
+            return answer
+        if decision.conflict:
+            answer.conflict = [text(pid) for pid in decision.conflict]
+            return answer
+        plan = self._plan
+        if record is not None:
+            answer.mpid = text(record.pid)
+            answer.logged_in, answer.ephemeral = answer_flags(record, plan)
+        if decision.matched:
+            matched = decision.matched
+            answer.matched = {
+                name: str(question.known[name]).strip()
+                for name in self._cleaned.keys
+                if matched >> CODE_OF[name] & 1 and name in question.known
+            }
+        if decision.skipped or self._cleaned.skipped:
+            self._resolver.diagnostics.skipped(question, decision.skipped, self._cleaned.skipped)
+        return answer
+
+    def finish(self) -> None:
+        """Answer: what was decided is durable."""
+        if self._answer is not None:
+            self.done(self._answer)
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error."""
+        self.done(Answer(refusal=error))  # type: ignore[arg-type]

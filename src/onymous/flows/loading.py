@@ -1,0 +1,52 @@
+"""Load records as they are, past the rules: for scenarios, importers and benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from onymous.flows.working import Origin, Working
+from onymous.rules.identifiers import BY_NAME
+from onymous.rules.ledger import CREATED, Change, Entry
+from onymous.rules.records import KNOWN
+from onymous.rules.strategies import Plan
+from onymous.store.port import Probe, Store
+
+
+class Given(msgspec.Struct, kw_only=True):
+    """A record to load; values are comparison keys by type name."""
+
+    ids: Mapping[str, Sequence[str]]
+    created_ms: int = 0
+    seen_ms: int = 0
+    source: int | None = None
+    was_known: bool = False
+
+
+async def load(store: Store, pool: int, plan: Plan, given: Sequence[Given]) -> list[int]:
+    """Load records in one transaction and return their numbers, in order.
+
+    `source` is the place of another record in `given`.
+    """
+    async with store.write("load") as tx:
+        probes = []
+        for record in given:
+            for name, values in record.ids.items():
+                probes += [Probe(pool, {BY_NAME[name].code: value}) for value in values]
+        founds = await tx.find(probes)
+        working = Working(await tx.numbers("pid", len(given)))
+        working.load(probes, founds)
+        pids: list[int] = []
+        for record in given:
+            source = None if record.source is None else pids[record.source]
+            made = working.create(pool, record.created_ms, source)
+            made.seen_ms = record.seen_ms
+            made.flags |= KNOWN if record.was_known else 0
+            add = [(BY_NAME[n].code, v, None) for n, values in record.ids.items() for v in values]
+            entry = Entry("load", 0, 0, None, [Change(CREATED, other=source)], source=source)
+            origin = Origin("load", record.seen_ms, 0, 0)
+            working.apply(made, plan, origin, add=add, entry=entry)
+            pids.append(made.pid)
+        await working.save(tx)
+    return pids

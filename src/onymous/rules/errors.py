@@ -1,0 +1,222 @@
+"""One class per refusal: the docstring is the message; code and status are the wire's.
+
+Messages never hold identity values, keys or secrets; `{name}` is filled from the arguments.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Refusal(Exception):
+    """The request was refused."""
+
+    code: ClassVar[str] = "VALIDATION_ERROR"
+    status: ClassVar[int] = 400
+    #: what to do about it
+    hint: ClassVar[str] = "See the reference of this request."
+
+    def __init__(self, **detail: object) -> None:
+        self.detail = detail
+        text = " ".join(str(type(self).__doc__).split())
+        for name, value in detail.items():
+            text = text.replace("{" + name + "}", clip(value))
+        self.message = text
+        super().__init__(text)
+
+
+def clip(value: object, most: int = 80) -> str:
+    """Return a value as printable text of bounded length, for messages."""
+    text = str(value)
+    text = text if len(text) <= most else text[:most] + "..."
+    return text.encode("ascii", "backslashreplace").decode("ascii")
+
+
+class UnknownIdentityType(Refusal):
+    """{type} is not an identity type of the Identity API."""
+
+    hint = "Use the spellings of the reference, such as customerid, email or other2."
+
+
+class IdentityValueNotString(Refusal):
+    """The value of {type} is not a string."""
+
+    hint = "Send identity values as JSON strings, or null for none."
+
+
+class IdentityValueInvalid(Refusal):
+    """The value of {type} is not valid text."""
+
+    hint = "NUL characters and lone surrogates cannot be part of an identity."
+
+
+class LookupRefusal(Refusal):
+    """No profile can be looked up with this request."""
+
+    code = "LOOKUP_ERROR"
+    hint = "Send at least one usable identity."
+
+
+class NoIdentities(LookupRefusal):
+    """knownIdentities is empty."""
+
+    hint = "Send at least one identity that is not null, empty or a placeholder."
+
+
+class NothingToAttach(LookupRefusal):
+    """None of the identities can be attached to a new profile: other profiles own them."""
+
+    hint = "Add an identity of this person, such as a login id or a device id."
+
+
+class LoginNeedsLoginId(LookupRefusal):
+    """The login names no login id."""
+
+    hint = "Send one of the login types of this scope, or call identify."
+
+
+class UnknownMpid(LookupRefusal):
+    """The MPID is not known here."""
+
+    hint = "Use an MPID of the same scope and environment that was not erased."
+
+
+class NotFound(Refusal):
+    """No profile was found."""
+
+    code, status = "NOT_FOUND_ERROR", 404
+    hint = "Nothing was created. A protected search is no evidence that someone does not exist."
+
+
+class ImmutableChange(Refusal):
+    """{type} is immutable: once set it cannot change, be removed or move."""
+
+    hint = "Nothing of this request was applied. Leave the immutable identity out."
+
+
+class OldValueMismatch(Refusal):
+    """{type} can only be replaced by a request that names its present value as old_value."""
+
+    hint = "Send the present value as old_value, or use a credential with a secret."
+
+
+class ValueHeldByAnother(Refusal):
+    """{type}: another profile owns this value, and a public key cannot take it."""
+
+    hint = "Move it with a server-side credential."
+
+
+class EnvironmentMissing(Refusal):
+    """environment is missing or unknown."""
+
+    hint = 'Send "environment": "production" or "development".'
+
+
+class TooManyIdentities(Refusal):
+    """More than {most} identities in one request."""
+
+    hint = "Send the identities of one person only."
+
+
+class BadRequest(Refusal):
+    """The request is not valid: {what}."""
+
+    code = "BAD_REQUEST"
+    hint = "See the reference of this request."
+
+
+class BadJson(Refusal):
+    """The body is not the expected JSON: {what}."""
+
+    code = "BAD_REQUEST"
+    hint = "Send one JSON object as described in the reference."
+
+
+class BodyTooLarge(Refusal):
+    """The body is larger than {most} bytes."""
+
+    code, status = "BAD_REQUEST", 413
+    hint = "Send less at once."
+
+
+class NoSuchPath(Refusal):
+    """There is nothing at this path."""
+
+    code, status = "NOT_FOUND_ERROR", 404
+    hint = "See /openapi.json for the paths served here."
+
+
+class MethodNotAllowed(Refusal):
+    """This path is served with {allowed}."""
+
+    code, status = "BAD_REQUEST", 405
+    hint = "Use another method."
+
+
+class Unauthorized(Refusal):
+    """The credentials are missing or not accepted."""
+
+    code, status = "BAD_REQUEST", 401
+    hint = "Send key and secret, a fresh signature, or the key of an input that allows it."
+
+
+class Forbidden(Refusal):
+    """This credential may not do that: {permission}."""
+
+    code, status = "BAD_REQUEST", 403
+    hint = "Use a server-side credential that holds the permission."
+
+
+class AliasNotAvailable(Refusal):
+    """Aliasing is not available in this scope's strategy."""
+
+    code, status = "ALIAS_ERROR", 403
+    hint = "Aliases exist in the default, conversion and link strategies."
+
+
+class AliasInvalid(Refusal):
+    """The alias names no two different, known profiles, or its window is not valid."""
+
+    code = "ALIAS_ERROR"
+    hint = "Send two different MPIDs of this scope and a start that is not after the end."
+
+
+class InvalidData(Refusal):
+    """The payload was malformed JSON or had missing fields: {what}."""
+
+    code = "INVALID_DATA"
+    hint = "See the reference of this request."
+
+
+class RequestIdReused(Refusal):
+    """This request_id was used before with another body."""
+
+    status = 409
+    hint = "Use a new request_id for a new request."
+
+
+class RateLimited(Refusal):
+    """Too many requests ({exceeded}); try again in {retry_after_s} seconds."""
+
+    code, status = "BAD_REQUEST", 429
+    hint = "Wait for Retry-After seconds."
+
+
+class Busy(Refusal):
+    """Too many requests are waiting; try again."""
+
+    code, status = "INTERNAL_ERROR", 503
+    hint = "Nothing was written. Try again after Retry-After seconds."
+
+
+class Internal(Refusal):
+    """An unknown error was encountered."""
+
+    code, status = "INTERNAL_ERROR", 500
+    hint = "Nothing was written. Try again; the server's log says more."
+
+
+class ConfigInvalid(Refusal):
+    """The configuration has {count} problems."""
+
+    hint = "Each problem names the field, why it is wrong and what to write instead."

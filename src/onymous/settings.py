@@ -1,0 +1,141 @@
+"""The one table of settings: name, type, default, help.
+
+Sources, the later wins: defaults, a file (`onymous.toml` in the data folder or `--settings`),
+environment variables `ONYMOUS_<NAME>`, command line flags.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+class SettingError(ValueError):
+    """A setting has a value it cannot have; says which, why and what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table."""
+
+    name: str
+    kind: type
+    default: Any
+    help: str
+    least: float | None = None
+    most: float | None = None
+
+
+TABLE: tuple[Setting, ...] = (
+    Setting("store", str, "sqlite:./data", "sqlite:FOLDER or postgresql://USER@HOST/DATABASE"),
+    Setting("host", str, "127.0.0.1", "address to listen on"),
+    Setting("port", int, 8210, "port to listen on; 0 takes a free one", 0, 65535),
+    Setting("manage_host", str, "127.0.0.1", "address for /metrics, when manage_port is set"),
+    Setting("manage_port", int, 0, "own port for /metrics; 0: the same as port", 0, 65535),
+    Setting("tls_cert", str, "", "certificate chain (PEM) for https"),
+    Setting("tls_key", str, "", "private key (PEM) for https"),
+    Setting("tls_dev", bool, False, "serve https with a throw-away certificate (development)"),
+    Setting("master_key_file", str, "", "file of the key that seals secrets; default: the data folder"),
+    Setting("trusted_proxies", str, "", "comma-separated networks whose X-Forwarded-For counts"),
+    Setting("max_identity_body_bytes", int, 262_144, "largest identity body, inflated", 1024),
+    Setting("max_event_body_bytes", int, 2_097_152, "largest events body, inflated", 1024),
+    Setting("max_identities_per_request", int, 64, "identities or changes in one request", 1, 64),
+    Setting("max_identities_per_profile", int, 200, "values one record may hold", 1, 10_000),
+    Setting("max_waiting", int, 20_000, "requests that may wait before new ones get 503", 64),
+    Setting("address_requests_per_second", int, 200, "key-only requests from one address", 0),
+    Setting("address_values_per_hour", int, 2_000, "distinct login values from one address", 0),
+    Setting("value_requests_per_hour", int, 300, "key-only requests for one value and address", 0),
+    Setting("replay_hours", int, 24, "how long repeats of a request get the same answer", 1, 720),
+    Setting("commit_delay_ms", float, 0.0, "wait after each commit, to measure slow disks", 0, 1000),
+    Setting("access_log", bool, False, "log every request (without identities)"),
+    Setting("log_format", str, "text", "text or json"),
+)
+BY_NAME = {s.name: s for s in TABLE}
+assert len(BY_NAME) == len(TABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings with their values; see `TABLE` for what each means."""
+
+    store: str
+    host: str
+    port: int
+    manage_host: str
+    manage_port: int
+    tls_cert: str
+    tls_key: str
+    tls_dev: bool
+    master_key_file: str
+    trusted_proxies: str
+    max_identity_body_bytes: int
+    max_event_body_bytes: int
+    max_identities_per_request: int
+    max_identities_per_profile: int
+    max_waiting: int
+    address_requests_per_second: int
+    address_values_per_hour: int
+    value_requests_per_hour: int
+    replay_hours: int
+    commit_delay_ms: float
+    access_log: bool
+    log_format: str
+
+
+assert [f.name for f in fields(Settings)] == [s.name for s in TABLE]
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    file: pathlib.Path | None = None,
+) -> Settings:
+    """Collect the settings; raises `SettingError` for one that is unknown or not acceptable."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {s.name: s.default for s in TABLE}
+    if file is not None:
+        values.update(_from_file(file))
+    for setting in TABLE:
+        name = f"ONYMOUS_{setting.name.upper()}"
+        if name in environ:
+            values[setting.name] = _read(setting, environ[name], name)
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values[name] = _read(BY_NAME[name], value, f"--{name.replace('_', '-')}")
+    return Settings(**values)
+
+
+def _from_file(file: pathlib.Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise SettingError(f"the settings file cannot be read: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingError(f"the settings file is not valid TOML: {error}") from None
+    unknown = sorted(set(data) - set(BY_NAME))
+    if unknown:
+        raise SettingError(f"unknown setting {unknown[0]}; `onymous settings` lists all")
+    return {name: _read(BY_NAME[name], value, name) for name, value in data.items()}
+
+
+def _read(setting: Setting, value: Any, where: str) -> Any:
+    if setting.kind is bool:
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in words:
+            return words[str(value).lower()]
+        raise SettingError(f"{where} must be true or false")
+    try:
+        out = setting.kind(value)
+    except (TypeError, ValueError):
+        raise SettingError(f"{where} must be a {setting.kind.__name__}") from None
+    if setting.least is not None and out < setting.least:
+        raise SettingError(f"{where} must be at least {setting.least:g}")
+    if setting.most is not None and out > setting.most:
+        raise SettingError(f"{where} must be at most {setting.most:g}")
+    return out

@@ -1,0 +1,144 @@
+"""Every statement, written once, named and commented. `?` is an argument on every engine."""
+
+from __future__ import annotations
+
+RECORD = "p.pid, p.pool, p.created, p.seen, p.flags, p.source, p.body"
+
+# -- records ------------------------------------------------------------------------------------
+
+PROFILE_BY_PID = f"SELECT {RECORD} FROM profile p WHERE p.pid = ?"
+
+PROFILE_ADD = (
+    "INSERT INTO profile (pid, pool, created, seen, flags, source, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+
+#: last seen never goes back: a slower process may write an older time
+PROFILE_SET = (
+    "UPDATE profile SET seen = CASE WHEN seen > ? THEN seen ELSE ? END, flags = ?, body = ?"
+    " WHERE pid = ?"
+)
+
+PROFILE_ERASE = "UPDATE profile SET flags = ?, source = NULL, body = ? WHERE pid = ?"
+
+#: who else was made beside an erased profile must not name it
+PROFILE_TOUCH = "UPDATE profile SET seen = ? WHERE pid = ? AND seen < ?"
+
+# -- lookup rows --------------------------------------------------------------------------------
+
+IDENTITY_ADD = "INSERT INTO identity (slot, value, holder, pid, seen) VALUES (?, ?, ?, ?, ?)"
+
+IDENTITY_REMOVE = "DELETE FROM identity WHERE slot = ? AND value = ? AND holder = ? AND pid = ?"
+
+#: a unique value moves in one statement, so that it never has two owners or none
+IDENTITY_MOVE = (
+    "UPDATE identity SET pid = ?, seen = NULL WHERE slot = ? AND value = ? AND holder = 0"
+    " AND pid = ?"
+)
+
+#: the record starts to compete for a value by last seen (NULL: it stops)
+IDENTITY_COMPETE = "UPDATE identity SET seen = ? WHERE slot = ? AND value = ? AND holder = ?"
+
+#: a competing record was seen again
+IDENTITY_SEEN = (
+    "UPDATE identity SET seen = ? WHERE slot = ? AND value = ? AND holder = ? AND seen < ?"
+)
+
+#: mark a value as crowded; pid counts the known people that hold it
+CROWD_ADD = (
+    "INSERT INTO identity (slot, value, holder, pid, seen) VALUES (?, ?, -1, ?, NULL)"
+    " ON CONFLICT (slot, value, holder) DO NOTHING"
+)
+
+CROWD_COUNT = "UPDATE identity SET pid = pid + ? WHERE slot = ? AND value = ? AND holder = -1"
+
+#: all holders of one value, for Search `any` and erasure; paged by holder
+HOLDERS = (
+    f"SELECT i.holder, {RECORD} FROM identity i JOIN profile p ON p.pid = i.pid"
+    " WHERE i.slot = ? AND i.value = ? AND i.holder > ? ORDER BY i.holder LIMIT ?"
+)
+
+#: of a crowded value: the records that compete for it, latest first
+RECENT = (
+    f"SELECT i.holder, {RECORD} FROM identity i JOIN profile p ON p.pid = i.pid"
+    " WHERE i.slot = ? AND i.value = ? AND i.seen IS NOT NULL ORDER BY i.seen DESC LIMIT 8"
+)
+
+# -- last seen, written behind ------------------------------------------------------------------
+
+SEEN_GET = "SELECT at FROM seen WHERE block = ?"
+SEEN_PUT = (
+    "INSERT INTO seen (block, at) VALUES (?, ?)"
+    " ON CONFLICT (block) DO UPDATE SET at = excluded.at"
+)
+
+# -- ledger -------------------------------------------------------------------------------------
+
+LEDGER_ADD = "INSERT INTO ledger (seq, pid, at, body) VALUES (?, ?, ?, ?)"
+
+#: a person's entries, newest first, before a sequence number
+LEDGER_OF = (
+    "SELECT seq, at, body FROM ledger WHERE pid = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+)
+
+LEDGER_REDACT = "UPDATE ledger SET body = ? WHERE seq = ?"
+
+# -- repeats ------------------------------------------------------------------------------------
+
+REPLAY_GET = "SELECT digest, answer FROM replay WHERE input = ? AND request = ?"
+REPLAY_PUT = (
+    "INSERT INTO replay (input, request, at, digest, answer) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (input, request) DO UPDATE"
+    " SET at = excluded.at, digest = excluded.digest, answer = excluded.answer"
+)
+REPLAY_FORGET = "DELETE FROM replay WHERE at < ?"
+
+# -- jobs ---------------------------------------------------------------------------------------
+
+JOB_ADD = "INSERT INTO job (kind, due, body) VALUES (?, ?, ?)"
+
+# -- spool --------------------------------------------------------------------------------------
+
+#: a repeat of the same request is accepted without a second effect
+SPOOL_ADD = (
+    "INSERT INTO spool (at, kind, workspace, input, environment, request, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (input, kind, request) WHERE request IS NOT NULL"
+    " DO NOTHING"
+)
+
+# -- aliases ------------------------------------------------------------------------------------
+
+ALIAS_ADD = (
+    "INSERT INTO alias (pool, source, destination, start_ms, end_ms, scope, stamp, at, effective,"
+    " input, request, outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+ALIASES_TOUCHING = (
+    "SELECT source, destination, start_ms, end_ms, scope, stamp FROM alias"
+    " WHERE outcome = 'applied' AND (source IN (?, ?) OR destination IN (?, ?)) ORDER BY id"
+)
+
+# -- diagnostics and conflicts ------------------------------------------------------------------
+
+DIAGNOSTIC_ADD = (
+    "INSERT INTO diagnostic (at, kind, workspace, input, request, detail)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
+DIAGNOSTICS = (
+    "SELECT id, at, kind, workspace, input, request, detail FROM diagnostic"
+    " WHERE id > ? ORDER BY id LIMIT ?"
+)
+CONFLICT_ADD = "INSERT INTO conflict (at, pool, input, request, body) VALUES (?, ?, ?, ?, ?)"
+
+# -- audit --------------------------------------------------------------------------------------
+
+AUDIT_ADD = "INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)"
+
+# -- meta ---------------------------------------------------------------------------------------
+
+META_GET = "SELECT value FROM meta WHERE name = ?"
+META_PUT = (
+    "INSERT INTO meta (name, value) VALUES (?, ?)"
+    " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+#: the first process to start wins; everybody reads back what was written
+META_ONCE = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING"

@@ -1,0 +1,332 @@
+"""The embedded engine: one folder, WAL, one writer, shared commits, background checkpoints.
+
+Reads happen on the event loop's thread (a lookup takes microseconds, a thread switch tens of
+them). Writes run there too, but waiting for the write lock and for the disk happens in a helper
+thread, so that the loop goes on answering from the last snapshot.
+"""
+
+# ruff: noqa: S608 - statements are put together from constants only
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import pathlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+import apsw
+
+from onymous.rules.records import Record
+from onymous.store import schema, sql
+from onymous.store.packing import SLOTS, unpack_record
+from onymous.store.port import (
+    CROWDED,
+    FEW,
+    Found,
+    Kept,
+    LostRace,
+    Probe,
+    Row,
+    SchemaMismatch,
+    StoreError,
+)
+from onymous.store.settle import settled
+
+#: WAL size from which the background thread copies pages into the database file
+CHECKPOINT_BYTES = 4 << 20
+#: WAL size from which a writer waits until the WAL can start over
+RESTART_BYTES = 256 << 20
+
+_ARM = (
+    "SELECT * FROM (SELECT {n}, i.holder, " + sql.RECORD + " FROM identity i"
+    " LEFT JOIN profile p ON p.pid = i.pid WHERE i.slot = ? AND i.value = ?"
+    " ORDER BY i.holder LIMIT " + str(FEW + 1) + ")"
+)
+#: one statement per number of identities: a single round through the engine
+_FIND = [" UNION ALL ".join(_ARM.format(n=n) for n in range(count)) for count in range(65)]
+#: the counted people of a crowded value stand in its marker row
+_CROWD = "SELECT pid FROM identity WHERE slot = ? AND value = ? AND holder = -1"
+
+
+def connect(path: pathlib.Path) -> apsw.Connection:
+    """Open a connection with the settings every connection of ours has."""
+    db = apsw.Connection(str(path))
+    db.set_busy_timeout(0)
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "secure_delete = ON",
+        "wal_autocheckpoint = 0",
+        "temp_store = MEMORY",
+        "cache_size = -32768",
+        "mmap_size = 1073741824",
+        "foreign_keys = ON",
+    ):
+        _patiently(db, f"PRAGMA {pragma}")
+    return db
+
+
+def _patiently(db: apsw.Connection, statement: str, seconds: float = 30.0) -> None:
+    """Run a statement, waiting while another process holds the lock."""
+    give_up = time.monotonic() + seconds
+    while True:
+        try:
+            db.execute(statement)
+            return
+        except apsw.BusyError:
+            if time.monotonic() > give_up:
+                raise StoreError("the database stayed locked by another process") from None
+            time.sleep(0.0005)
+
+
+def find_in(db: apsw.Connection, probe: Probe) -> Found:
+    """Answer one probe on an open connection."""
+    codes = list(probe.keys)
+    records: dict[int, Record] = {}
+    holders: dict[tuple[int, str], list[int]] = {}
+    crowded: dict[int, int] = {}
+    if codes:
+        base = probe.pool * SLOTS
+        args: list[object] = []
+        for code in codes:
+            args += (base + code, probe.keys[code])
+        for row in db.execute(_FIND[len(codes)], args):
+            code = codes[row[0]]
+            if row[1] == CROWDED:
+                crowded[code] = 0
+            elif code not in crowded and (pid := row[2]) is not None:
+                if pid not in records:
+                    records[pid] = unpack_record(row[2:])
+                holders.setdefault((code, probe.keys[code]), []).append(pid)
+    for code in crowded:
+        _find_crowded(db, probe, code, records, holders, crowded)
+    for pid in probe.also if not crowded else (*probe.also, probe.previous):
+        if pid is not None and pid not in records:
+            for row in db.execute(sql.PROFILE_BY_PID, (pid,)):
+                records[pid] = unpack_record(row)
+    return Found(list(records.values()), holders, crowded)
+
+
+def _find_crowded(
+    db: apsw.Connection,
+    probe: Probe,
+    code: int,
+    records: dict[int, Record],
+    holders: dict[tuple[int, str], list[int]],
+    crowded: dict[int, int],
+) -> None:
+    """Read the latest records of a value held by very many, at constant cost."""
+    where = (probe.pool * SLOTS + code, probe.keys[code])
+    crowded[code] = db.execute(_CROWD, where).get
+    found = holders.setdefault((code, probe.keys[code]), [])
+    found.clear()
+    for row in db.execute(sql.RECENT, where):
+        if row[1] not in records:
+            records[row[1]] = unpack_record(row[1:])
+        found.append(row[1])
+
+
+class SqliteSession:
+    """Plain statements on one connection."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    async def rows(self, statement: str, *args: object) -> list[Row]:
+        """Return all rows of a statement."""
+        return list(self._db.execute(statement, args))
+
+    async def run(self, statement: str, *args: object) -> None:
+        """Run a statement that returns nothing."""
+        self._db.execute(statement, args)
+
+    async def many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement once per row."""
+        self._db.executemany(statement, rows)
+
+
+class SqliteTransaction(SqliteSession):
+    """A write transaction; holding SQLite's one write lock is what claims everything."""
+
+    async def find(self, probes: Sequence[Probe]) -> list[Found]:
+        """Find; nothing can change before the transaction ends."""
+        return [find_in(self._db, probe) for probe in probes]
+
+    async def replays(self, keys: Sequence[tuple[int, bytes]]) -> dict[tuple[int, bytes], Kept]:
+        """Return the kept answers of requests."""
+        out: dict[tuple[int, bytes], Kept] = {}
+        for key in keys:
+            for digest, answer in self._db.execute(sql.REPLAY_GET, key):
+                out[key] = Kept(digest, answer)
+        return out
+
+    async def numbers(self, name: str, count: int) -> list[int]:
+        """Return new increasing numbers of a sequence."""
+        statement = "UPDATE counter SET next = next + ? WHERE name = ? RETURNING next"
+        end: int = self._db.execute(statement, (count, name)).get
+        return list(range(end - count, end))
+
+
+class SqliteStore:
+    """A folder with one database; several processes may serve it."""
+
+    engine = "sqlite"
+
+    def __init__(self, folder: pathlib.Path, *, commit_delay_ms: float = 0.0) -> None:
+        self.path = folder / "onymous.db"
+        self._delay = commit_delay_ms / 1000
+        self._threads = concurrent.futures.ThreadPoolExecutor(1, "onymous-commit")
+        self._stop = threading.Event()
+        self._checkpointer: threading.Thread | None = None
+        #: connections of `read` that are not in use
+        self._sessions: list[apsw.Connection] = []
+        self.find_now: Callable[[Sequence[Probe]], list[Found]] | None = self._find_now
+
+    async def start(self) -> None:
+        """Open the folder and bring the schema up to date."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = connect(self.path)
+        _migrate(self._writer)
+        self._reader = connect(self.path)
+        self._writing = asyncio.Lock()
+        self._checkpointer = threading.Thread(
+            target=self._checkpoints, name="onymous-checkpoint", daemon=True
+        )
+        self._checkpointer.start()
+
+    async def close(self) -> None:
+        """Wait for the running commit, copy the WAL into the database and close."""
+        self._stop.set()
+        if self._checkpointer is None:
+            return
+        async with self._writing:
+            loop = asyncio.get_running_loop()
+            await settled(loop.run_in_executor(None, self._checkpointer.join))
+            self._threads.shutdown()
+            for db in (*self._sessions, self._reader, self._writer):
+                db.close()
+            self._sessions.clear()
+            self._checkpointer = None
+
+    def _find_now(self, probes: Sequence[Probe]) -> list[Found]:
+        db = self._reader
+        db.execute("BEGIN")
+        try:
+            return [find_in(db, probe) for probe in probes]
+        finally:
+            db.execute("COMMIT")
+
+    async def find(self, probes: Sequence[Probe]) -> list[Found]:
+        """Answer all probes from one snapshot."""
+        return self._find_now(probes)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[SqliteSession]:
+        """Open a session in which all statements see the same snapshot."""
+        db = self._sessions.pop() if self._sessions else connect(self.path)
+        db.execute("BEGIN")
+        try:
+            yield SqliteSession(db)
+        except apsw.Error as error:
+            raise _explained("read", error) from None
+        finally:
+            db.execute("ROLLBACK")
+            self._sessions.append(db)
+
+    @asynccontextmanager
+    async def write(self, name: str) -> AsyncIterator[SqliteTransaction]:
+        """Open the named write transaction.
+
+        A task that is cancelled while a helper thread uses the connection waits for that thread:
+        two threads never touch the connection, and a commit under way is never rolled back.
+        """
+        async with self._writing:
+            if self._checkpointer is None:
+                raise StoreError("the store is not open")
+            loop = asyncio.get_running_loop()
+            try:
+                try:
+                    self._writer.execute("BEGIN IMMEDIATE")
+                except apsw.BusyError:
+                    await settled(
+                        loop.run_in_executor(
+                            self._threads, _patiently, self._writer, "BEGIN IMMEDIATE"
+                        )
+                    )
+                yield SqliteTransaction(self._writer)
+                await settled(loop.run_in_executor(self._threads, self._commit))
+            except BaseException as error:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                if isinstance(error, apsw.Error):
+                    raise _explained(name, error) from None
+                raise
+
+    def _commit(self) -> None:
+        _patiently(self._writer, "COMMIT")
+        if self._delay:
+            time.sleep(self._delay)
+
+    def _checkpoints(self) -> None:
+        """Copy WAL pages into the database file beside the traffic, never in a commit."""
+        db = connect(self.path)
+        wal = self.path.with_name(self.path.name + "-wal")
+        while not self._stop.wait(0.25):
+            try:
+                size = wal.stat().st_size
+                if size > CHECKPOINT_BYTES:
+                    big = size > RESTART_BYTES
+                    db.set_busy_timeout(200 if big else 0)
+                    db.wal_checkpoint(
+                        mode=apsw.SQLITE_CHECKPOINT_TRUNCATE
+                        if big
+                        else apsw.SQLITE_CHECKPOINT_PASSIVE
+                    )
+            except (apsw.BusyError, apsw.LockedError, FileNotFoundError):
+                continue
+        db.close()
+
+
+def _explained(name: str, error: apsw.Error) -> StoreError:
+    """Return the error of the store port; the engine's messages stay out of it."""
+    if isinstance(error, apsw.ConstraintError):
+        return LostRace(f"{name}: constraint")
+    return StoreError(f"{name}: the database failed ({type(error).__name__})")
+
+
+def _migrate(db: apsw.Connection) -> None:
+    """Apply what is missing in one transaction; refuse a schema from the future."""
+    _patiently(db, "BEGIN IMMEDIATE")
+    try:
+        _apply_migrations(db)
+        _patiently(db, "COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _apply_migrations(db: apsw.Connection) -> None:
+    tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'meta'"
+    fresh = db.execute(tables).get == 0
+    version = 0 if fresh else int(db.execute(sql.META_GET, ("schema_version",)).get)
+    if not fresh:
+        needs = int(db.execute(sql.META_GET, ("compatible_version",)).get)
+        if needs > schema.SCHEMA_VERSION:
+            raise SchemaMismatch(
+                f"the database needs schema version {needs} or newer, this is"
+                f" {schema.SCHEMA_VERSION}: upgrade Onymous"
+            )
+    for number, text in schema.migrations("sqlite"):
+        if number > version:
+            for statement in schema.statements(text):
+                db.execute(statement)
+            version = number
+            for name, value in (
+                ("schema_version", str(number)),
+                ("compatible_version", str(schema.COMPATIBLE_VERSION)),
+            ):
+                db.execute(sql.META_PUT, (name, value.encode()))

@@ -1,0 +1,150 @@
+"""Credentials -> caller. Three ways: Basic, signature, and the key alone where the input allows.
+
+Every failure is the same 401; nothing tells a stranger which part was wrong.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from onymous.flows.tenants import Caller, Directory
+from onymous.rules.errors import Forbidden, Unauthorized
+from onymous.web.signing import parse_basic, parse_date, verify
+
+#: Basic headers remembered, so that a busy server does not decode and compare them again
+MOST_REMEMBERED = 4096
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """Who calls, and how it was proven."""
+
+    caller: Caller
+    #: nothing but a public key was shown (rulings 12)
+    key_only: bool = False
+    #: the request was signed or carried the secret
+    signed: bool = True
+
+    def may(self, permission: str) -> bool:
+        """Return whether this credential holds a permission."""
+        return not self.key_only and permission in self.caller.permissions
+
+    def need(self, permission: str) -> None:
+        """Raise `Forbidden` unless this credential holds a permission."""
+        if not self.may(permission):
+            raise Forbidden(permission=permission)
+
+
+class Authenticator:
+    """Checks the credentials of requests against the directory."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._basic: dict[bytes, tuple[int, Credentials]] = {}
+        self._key_only: dict[bytes, tuple[int, Credentials]] = {}
+
+    def check(
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        path_key: str | None = None,
+    ) -> Credentials:
+        """Return whose request this is; `body` must be uncompressed (the signature is over it).
+
+        Raises `Unauthorized`. `path_key` is an API key in the path (native SDKs sign such
+        requests without naming the key in a header).
+        """
+        basic = key = signature = date = None
+        for name, value in headers:
+            if name == b"authorization":
+                basic = value
+            elif name == b"x-mp-key":
+                key = value
+            elif name == b"x-mp-signature":
+                signature = value
+            elif name == b"date":
+                date = value
+        if basic is not None:
+            return self._check_basic(basic)
+        text = path_key if key is None else key.decode("latin-1").strip()
+        if text is None:
+            raise Unauthorized()
+        if signature is not None:
+            return self._check_signature(text, method, path, query, body, date, signature)
+        return self._check_key(text)
+
+    def check_path_key(self, key: str) -> Credentials:
+        """Return whose path key this is, for the paths whose key is their only credential.
+
+        Web events, web config and web alias; the input must allow its key alone.
+        """
+        return self._check_key(key)
+
+    def _check_basic(self, header: bytes) -> Credentials:
+        version = self._directory.version
+        known = self._basic.get(header)
+        if known is not None and known[0] == version:
+            return known[1]
+        pair = parse_basic(header.decode("latin-1"))
+        caller = self._directory.find(pair[0]) if pair else None
+        if pair is None or caller is None or not caller.active:
+            raise Unauthorized()
+        given = pair[1].encode("utf-8", "surrogatepass")
+        fits = [hmac.compare_digest(given, secret) for secret in caller.secrets]
+        if not any(fits):
+            raise Unauthorized()
+        return self._remember(self._basic, header, Credentials(caller))
+
+    def _check_signature(
+        self,
+        key: str,
+        method: str,
+        path: str,
+        query: bytes,
+        body: bytes,
+        date: bytes | None,
+        signature: bytes,
+    ) -> Credentials:
+        caller = self._directory.find(key)
+        if caller is None or not caller.active or date is None:
+            raise Unauthorized()
+        text, given = date.decode("latin-1"), signature.decode("latin-1").strip()
+        if caller.skew_s:
+            at = parse_date(text)
+            if at is None or abs(at - time.time() * 1000) > caller.skew_s * 1000:
+                raise Unauthorized()
+        words = query.decode("latin-1")
+        for secret in caller.secrets:
+            if verify(secret, method, text, path, words, body, given):
+                return Credentials(caller)
+        raise Unauthorized()
+
+    def _check_key(self, key: str) -> Credentials:
+        raw = key.encode("latin-1", "replace")
+        version = self._directory.version
+        known = self._key_only.get(raw)
+        if known is not None and known[0] == version:
+            return known[1]
+        caller = self._directory.find(key)
+        if caller is None or not caller.active or not caller.key_only:
+            raise Unauthorized()
+        return self._remember(
+            self._key_only, raw, Credentials(caller, key_only=True, signed=False)
+        )
+
+    def _remember(
+        self,
+        cache: dict[bytes, tuple[int, Credentials]],
+        key: bytes,
+        credentials: Credentials,
+    ) -> Credentials:
+        if len(cache) >= MOST_REMEMBERED:
+            cache.clear()
+        cache[key] = (self._directory.version, credentials)
+        return credentials

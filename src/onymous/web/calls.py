@@ -1,0 +1,62 @@
+"""A request, free of HTTP framing: both the hot routes and the ASGI application make one."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Sequence
+
+import msgspec
+
+from onymous.rules.errors import BadRequest
+
+
+class Call(msgspec.Struct):
+    """One request as the handlers see it."""
+
+    method: str
+    #: path as it came, without query
+    path: str
+    query: bytes
+    #: (lower-case name, value)
+    headers: Sequence[tuple[bytes, bytes]]
+    #: body as it came; `plain` inflates it
+    body: bytes
+    #: address of the client (behind trusted proxies: as they say)
+    address: str
+    #: named parts of the route's path
+    parts: dict[str, str] = {}
+
+    def header(self, name: bytes) -> str | None:
+        """Return the first header of a (lower-case) name."""
+        for key, value in self.headers:
+            if key == name:
+                return value.decode("latin-1")
+        return None
+
+    def params(self) -> dict[str, str]:
+        """Return the query parameters; of repeated ones the last counts."""
+        if not self.query:
+            return {}
+        try:
+            pairs = urllib.parse.parse_qsl(
+                self.query.decode("ascii"),
+                keep_blank_values=True,
+                max_num_fields=50,
+                errors="strict",
+            )
+        except (UnicodeDecodeError, ValueError):
+            raise BadRequest(what="the query string is not valid") from None
+        return dict(pairs)
+
+
+def flag(params: dict[str, str], name: str, default: bool = False) -> bool:
+    """Return a boolean query parameter; raises `BadRequest` for anything but true or false."""
+    value = params.get(name)
+    if value is None:
+        return default
+    word = value.strip().lower()
+    if word in ("true", "1", ""):
+        return True
+    if word in ("false", "0"):
+        return False
+    raise BadRequest(what=f"{name} must be true or false")

@@ -1,0 +1,40 @@
+"""Rate limits at the door (rulings 12 and 14)."""
+
+from __future__ import annotations
+
+from onymous.flows.answers import Question
+from onymous.limits import Limits
+from onymous.rules.errors import RateLimited
+from onymous.web.auth import Credentials
+from onymous.web.calls import Call
+
+
+class Guard:
+    """Asks the limits whether a request may pass; raises `RateLimited` if not."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def check(self, call: Call, who: Credentials, question: Question, values: int) -> None:
+        """Count a request. Key-only callers are limited per address and per (address, value)."""
+        limits = self._limits
+        if not who.key_only:
+            limit = who.caller.requests_per_second
+            if limit:
+                self._raise(limits.input(who.caller.input, limit))
+            return
+        self._raise(limits.address(call.address))
+        plan = who.caller.plan
+        if plan.best_match or question.op == "logout":
+            return
+        for name, value in question.known.items():
+            if isinstance(value, str) and name in plan.login_names:
+                self._raise(limits.value(call.address, name, value))
+
+    @staticmethod
+    def _raise(verdict: object) -> None:
+        if not verdict.allowed:  # type: ignore[attr-defined]
+            raise RateLimited(
+                retry_after_s=verdict.retry_after_s,  # type: ignore[attr-defined]
+                exceeded=verdict.exceeded,  # type: ignore[attr-defined]
+            )

@@ -1,0 +1,249 @@
+"""Routes, limits on bodies, CORS on every answer, the error envelope; hot routes and ASGI alike."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from onymous.limits import Trusted
+from onymous.rules.errors import BodyTooLarge, Internal, MethodNotAllowed, NoSuchPath, Refusal
+from onymous.web.calls import Call
+from onymous.web.hot import HotRequest, HotTable
+from onymous.web.identity import IdentityWeb, Respond, refused
+from onymous.web.wire import Reply
+
+log = logging.getLogger("onymous.web")
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Handler = Callable[[Call], Awaitable[Reply]]
+
+CORS: tuple[tuple[bytes, bytes], ...] = (
+    (b"access-control-allow-origin", b"*"),
+    (
+        b"access-control-expose-headers",
+        b"X-MP-Max-Age, Retry-After, X-mp-rate-limit-exceeded,"
+        b" X-mp-rate-limit-percentage-used, ETag",
+    ),
+)
+PREFLIGHT: tuple[tuple[bytes, bytes], ...] = (
+    *CORS,
+    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+    (
+        b"access-control-allow-headers",
+        b"content-type, x-mp-key, accept, date, x-mp-signature, authorization, content-encoding",
+    ),
+    (b"access-control-max-age", b"86400"),
+)
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One operation: where it is, who answers, how large its body may be, what it is for."""
+
+    method: str
+    #: path templates: `{name}` is one segment
+    paths: tuple[str, ...]
+    handler: Handler
+    name: str
+    summary: str = ""
+    max_body: int = 262_144
+    ignore_case: bool = False
+
+    def patterns(self) -> list[re.Pattern[str]]:
+        """Return the compiled paths."""
+        flags = re.IGNORECASE if self.ignore_case else 0
+        out = []
+        for path in self.paths:
+            parts = [
+                f"(?P<{p[1:-1]}>[^/]+)" if p.startswith("{") else re.escape(p)
+                for p in path.split("/")
+            ]
+            out.append(re.compile("/".join(parts) + "/?", flags))
+        return out
+
+
+class Application:
+    """The whole HTTP surface as one ASGI application, and its hot routes."""
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        identity: IdentityWeb,
+        trusted: Trusted,
+        *,
+        observe: Callable[[str, int, float], None] | None = None,
+    ) -> None:
+        self.routes = list(routes)
+        self._identity, self._trusted, self._observe = identity, trusted, observe
+        self._table = [(p, route) for route in self.routes for p in route.patterns()]
+
+    # -- ASGI -------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI request."""
+        if scope["type"] != "http":
+            return
+        started = asyncio.get_running_loop().time()
+        reply, name = await self._answer(scope, receive)
+        if self._observe is not None:
+            self._observe(name, reply.status, asyncio.get_running_loop().time() - started)
+        await _send(send, reply, head=scope["method"] == "HEAD")
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[Reply, str]:
+        method, path = scope["method"], scope["path"]
+        if method == "OPTIONS":
+            return Reply(204, b"", PREFLIGHT), "preflight"
+        route, parts, allowed = self._find("GET" if method == "HEAD" else method, path)
+        if route is None:
+            refusal = MethodNotAllowed(allowed=", ".join(sorted(allowed))) if allowed else None
+            return refused(refusal or NoSuchPath(), None), "unknown"
+        try:
+            body = await _body(receive, route.max_body)
+            call = Call(
+                method,
+                path,
+                scope["query_string"],
+                scope["headers"],
+                body,
+                self._address(scope.get("client"), scope["headers"]),
+                parts,
+            )
+            return await route.handler(call), route.name
+        except Refusal as refusal:
+            return refused(refusal, None), route.name
+        except Exception as error:
+            log.error("%s failed: %s", route.name, type(error).__name__, exc_info=_bare(error))
+            return refused(Internal(), None), route.name
+
+    def _find(self, method: str, path: str) -> tuple[Route | None, dict[str, str], set[str]]:
+        allowed: set[str] = set()
+        for pattern, route in self._table:
+            match = pattern.fullmatch(path)
+            if match:
+                if route.method == method:
+                    return route, match.groupdict(), allowed
+                allowed.add(route.method)
+        return None, {}, allowed
+
+    def _address(self, client: Any, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        peer = client[0] if client else ""
+        if self._trusted.networks:
+            for name, value in headers:
+                if name == b"x-forwarded-for":
+                    return self._trusted.address(peer, value.decode("latin-1"))
+        return peer
+
+    # -- hot routes -------------------------------------------------------------------------
+
+    def hot(self) -> HotTable:
+        """Return the routes answered before ASGI: the four identity requests."""
+        table: HotTable = {}
+        for op in ("identify", "login", "logout", "search"):
+            for path in (f"/v1/{op}", f"/identity/v1/{op}"):
+                table[b"POST", path.encode()] = self._hot(op, path)
+        return table
+
+    def _hot(self, op: str, path: str) -> Callable[[HotRequest], None]:
+        start, observe = self._identity.start, self._observe
+
+        def handle(request: HotRequest) -> None:
+            call = Call(
+                "POST",
+                path,
+                request.query,
+                request.headers,
+                request.body,
+                self._address((request.client,), request.headers),
+            )
+
+            def respond(reply: Reply) -> None:
+                if observe is not None:
+                    observe(op, reply.status, -1.0)
+                request.respond(raw(reply))
+
+            try:
+                start(op, call, respond)
+            except Exception as error:
+                log.error("%s failed: %s", op, type(error).__name__, exc_info=_bare(error))
+                respond(refused(Internal(), None))
+
+        return handle
+
+
+def identity_handler(identity: IdentityWeb, op: str) -> Handler:
+    """Return the ordinary handler of one identity request."""
+
+    async def handle(call: Call) -> Reply:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        def respond(reply: Reply) -> None:
+            if not future.done():
+                future.set_result(reply)
+
+        start: Callable[[str, Call, Respond], None] = identity.start
+        start(op, call, respond)
+        return await future
+
+    return handle
+
+
+_STATUS = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    for status in http.HTTPStatus
+}
+_CORS_RAW = b"".join(b"%b: %b\r\n" % pair for pair in CORS)
+
+
+def raw(reply: Reply) -> bytes:
+    """Return a reply as the bytes of an HTTP/1.1 answer."""
+    head = [
+        _STATUS[reply.status],
+        b"content-type: ",
+        reply.content_type,
+        b"\r\n",
+        _CORS_RAW,
+    ]
+    for name, value in reply.headers:
+        head.append(b"%b: %b\r\n" % (name, value))
+    head.append(b"content-length: %d\r\n\r\n" % len(reply.body))
+    head.append(reply.body)
+    return b"".join(head)
+
+
+async def _body(receive: Receive, most: int) -> bytes:
+    """Read a body of at most `most` bytes."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b""
+        part = message.get("body", b"")
+        size += len(part)
+        if size > most:
+            raise BodyTooLarge(most=most)
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+async def _send(send: Send, reply: Reply, *, head: bool) -> None:
+    headers = [(b"content-type", reply.content_type), *CORS, *reply.headers]
+    if reply.status == 204:
+        headers = list(reply.headers)
+    else:
+        headers.append((b"content-length", b"%d" % len(reply.body)))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else reply.body})
+
+
+def _bare(error: Exception) -> Exception:
+    """Strip the message of an error for the log: it may hold identity values."""
+    return RuntimeError(type(error).__name__).with_traceback(error.__traceback__)
