@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import ctypes
 import importlib.util
 import inspect
@@ -153,7 +154,7 @@ class Postgres:
             if self._process.poll() is not None or time.monotonic() > give_up:
                 raise RuntimeError(f"PostgreSQL did not start: {self.log.read_text()[-4000:]}")
             try:
-                run(self._ask("SELECT 1"))
+                self._ask("SELECT 1")
                 return
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 time.sleep(0.05)
@@ -184,25 +185,41 @@ class Postgres:
     def database(self) -> str:
         """Make an empty database and return its address."""
         name = f"t{os.getpid()}_{next(_names)}"
-        run(self._ask(f"CREATE DATABASE {name}"))
+        self._ask(f"CREATE DATABASE {name}")
         return self.url(name)
 
     def drop(self, url: str) -> None:
         """Remove a database, also from under connections."""
         name = url.rpartition("/")[2]
-        run(self._ask(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        self._ask(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
-    async def _ask(self, statement: str) -> None:
-        connection = await asyncpg.connect(self.url(), timeout=10)
-        try:
-            await connection.execute(statement)
-        finally:
-            await connection.close()
+    def _ask(self, statement: str) -> None:
+        async def ask() -> None:
+            connection = await asyncpg.connect(self.url(), timeout=10)
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        # in a thread, so that async tests may use the server too
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, ask()).result()
 
 
 def _die_with_parent() -> None:
     """Let the kernel stop the server when the test process is killed (PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGINT)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server for one test, which may crash it."""
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")
