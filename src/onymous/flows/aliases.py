@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from onymous.flows.answers import Answer, Question
-from onymous.flows.identity import CODE_OF, Resolver
+from onymous.flows.answers import Answer, Question, keep, kept
+from onymous.flows.identity import CODE_OF, Resolver, request_key
 from onymous.rules.aliases import Alias, AliasOutcome, decide_alias, refuse, window
-from onymous.rules.errors import AliasInvalid, Refusal
+from onymous.rules.errors import AliasInvalid, Refusal, RequestIdReused
 from onymous.rules.ledger import ALIASED, Change, Entry
 from onymous.rules.records import Record
 from onymous.store import sql
@@ -48,7 +48,10 @@ async def request_alias(
         device_stamp=wanted.device_application_stamp,
         signed=wanted.signed,
     )
+    request = request_key(question.caller.input, question.request_id)
     async with store.write("alias") as tx:
+        if request is not None and (again := await _again(tx, question, request)):
+            return again
         probe = Probe(pool, {}, None, (alias.source, alias.destination))
         records = {r.pid: r for r in (await tx.find([probe]))[0].records if r.pool == pool}
         one, two = records.get(alias.source), records.get(alias.destination)
@@ -63,6 +66,11 @@ async def request_alias(
         ]
         outcome = decide_alias(alias, one, two, prior, plan, _STAMP)
         await _record(tx, question, pool, alias, outcome, (one, two))
+        said = "applied" if outcome.applied else "rejected"
+        answer = Answer(outcome=said, reason=outcome.reason or None)
+        if request is not None:
+            row = (question.caller.input, request, question.now_ms, question.digest, keep(answer))
+            await tx.run(sql.REPLAY_PUT, *row)
     if not outcome.applied:
         resolver.diagnostics.add(
             "alias_rejected",
@@ -72,8 +80,18 @@ async def request_alias(
             question.request_id,
             {"reason": outcome.reason},
         )
-    said = "applied" if outcome.applied else "rejected"
-    return Answer(outcome=said, reason=outcome.reason or None)
+    return answer
+
+
+async def _again(tx: Transaction, question: Question, request: bytes) -> Answer | None:
+    """Return the answer of an equal request before this one; refuse another body."""
+    key = (question.caller.input, request)
+    found = (await tx.replays([key])).get(key)
+    if found is None:
+        return None
+    if found.digest != question.digest:
+        return Answer(refusal=RequestIdReused())
+    return kept(found.answer, {})
 
 
 async def _record(

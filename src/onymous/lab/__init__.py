@@ -1,0 +1,1 @@
+"""Checks, simulation and benchmarks: drives the product from outside."""

@@ -1,0 +1,1 @@
+"""HTTP and queues out: identities in, request out."""

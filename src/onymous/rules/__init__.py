@@ -1,0 +1,1 @@
+"""The rules: pure functions, no clock, no chance, no files, no sockets."""

@@ -21,6 +21,8 @@ CONNECT_S = 10.0
 #: what makes plans stay right while tables grow; engines that do not know a hint go without
 HINTS = (
     "SET enable_seqscan = off",
+    # the first holders of a crowded value must not cost a look at all of them
+    "SET enable_bitmapscan = off",
     "SET jit = off",
     # a transaction whose process hangs or vanished must not hold its claims for ever
     "SET idle_in_transaction_session_timeout = '60s'",

@@ -39,6 +39,8 @@ from onymous.store.settle import settled
 CHECKPOINT_BYTES = 4 << 20
 #: WAL size from which a writer waits until the WAL can start over
 RESTART_BYTES = 256 << 20
+#: seconds without a commit after which the WAL is emptied: it still holds what was deleted
+QUIET_S = 5.0
 
 _ARM = (
     "SELECT * FROM (SELECT {n}, i.holder, " + sql.RECORD + " FROM identity i"
@@ -55,6 +57,8 @@ def connect(path: pathlib.Path) -> apsw.Connection:
     """Open a connection with the settings every connection of ours has."""
     db = apsw.Connection(str(path))
     db.set_busy_timeout(0)
+    # without it, engines with STAT4 compile `ORDER BY ... LIMIT` anew for each bound value
+    db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     for pragma in (
         "journal_mode = WAL",
         "synchronous = FULL",
@@ -175,8 +179,11 @@ class SqliteStore:
 
     engine = "sqlite"
 
-    def __init__(self, folder: pathlib.Path, *, commit_delay_ms: float = 0.0) -> None:
+    def __init__(
+        self, folder: pathlib.Path, *, commit_delay_ms: float = 0.0, quiet_s: float = QUIET_S
+    ) -> None:
         self.path = folder / "onymous.db"
+        self._quiet_s = quiet_s
         self._delay = commit_delay_ms / 1000
         self._threads = concurrent.futures.ThreadPoolExecutor(1, "onymous-commit")
         self._stop = threading.Event()
@@ -274,17 +281,20 @@ class SqliteStore:
         """Copy WAL pages into the database file beside the traffic, never in a commit."""
         db = connect(self.path)
         wal = self.path.with_name(self.path.name + "-wal")
+        last, since = (0, 0), time.monotonic()
         while not self._stop.wait(0.25):
             try:
-                size = wal.stat().st_size
-                if size > CHECKPOINT_BYTES:
-                    big = size > RESTART_BYTES
+                stat = wal.stat()
+                if last != (stat.st_size, stat.st_mtime_ns):
+                    last, since = (stat.st_size, stat.st_mtime_ns), time.monotonic()
+                quiet = stat.st_size > 0 and time.monotonic() - since > self._quiet_s
+                big = stat.st_size > RESTART_BYTES
+                if big or quiet:
                     db.set_busy_timeout(200 if big else 0)
-                    db.wal_checkpoint(
-                        mode=apsw.SQLITE_CHECKPOINT_TRUNCATE
-                        if big
-                        else apsw.SQLITE_CHECKPOINT_PASSIVE
-                    )
+                    db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                elif stat.st_size > CHECKPOINT_BYTES:
+                    db.set_busy_timeout(0)
+                    db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except (apsw.BusyError, apsw.LockedError, FileNotFoundError):
                 continue
         db.close()

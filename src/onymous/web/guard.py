@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from onymous.flows.answers import Question
-from onymous.limits import Limits
+from onymous.limits import Limits, Verdict
 from onymous.rules.errors import RateLimited
+from onymous.rules.identifiers import BY_NAME
 from onymous.web.auth import Credentials
 from onymous.web.calls import Call
 
@@ -28,13 +29,13 @@ class Guard:
         if plan.best_match or question.op == "logout":
             return
         for name, value in question.known.items():
-            if isinstance(value, str) and name in plan.login_names:
+            if isinstance(value, str) and (kind := BY_NAME.get(name)) and plan.login >> kind.code & 1:
                 self._raise(limits.value(call.address, name, value))
 
     @staticmethod
-    def _raise(verdict: object) -> None:
-        if not verdict.allowed:  # type: ignore[attr-defined]
+    def _raise(verdict: Verdict) -> None:
+        if not verdict.allowed:
             raise RateLimited(
-                retry_after_s=verdict.retry_after_s,  # type: ignore[attr-defined]
-                exceeded=verdict.exceeded,  # type: ignore[attr-defined]
+                retry_after_s=verdict.retry_after_s,
+                exceeded=verdict.exceeded,
             )

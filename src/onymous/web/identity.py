@@ -19,6 +19,7 @@ from onymous.rules.errors import (
     BadRequest,
     EnvironmentMissing,
     Forbidden,
+    Internal,
     NoIdentities,
     Refusal,
     TooManyIdentities,
@@ -255,7 +256,7 @@ def later(work: object, respond: Respond) -> None:
 
 
 def _internal() -> Refusal:
-    return INTERNAL()
+    return Internal()
 
 
 def _reply(

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios to limits measured in the same run."""

@@ -1,0 +1,1 @@
+"""Numbered migrations, the same files for every engine."""

@@ -1,0 +1,203 @@
+"""Event, forwarding, audience and config endpoints of the SDKs.
+
+Events are accepted durably into the spool with the answers each SDK needs: 202 with `{}` for
+everything accepted, also on the paths whose clients resend for ever after a 400 (rulings 18).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from typing import Any
+
+import msgspec
+
+from onymous.flows.diagnostics import Diagnostics
+from onymous.flows.identity import Resolver
+from onymous.flows.spool import Accepted, accept
+from onymous.limits import Bounds
+from onymous.rules.errors import BadJson, BodyTooLarge, InvalidData, Refusal
+from onymous.web.auth import Authenticator, Credentials
+from onymous.web.calls import Call
+from onymous.web.wire import Reply, decode, inflate, json_reply
+
+#: batches in one bulk call
+MOST_BATCHES = 100
+_RATE = ((b"x-mp-rate-limit-percentage-used", b"0"),)
+_any = msgspec.json.Decoder()
+#: native SDKs: upload as long as the answer says so
+_NATIVE = {"dt": "ac", "id": "onymous", "ct": 0, "dbg": False, "cue": True, "pmk": [], "eks": []}
+
+
+class EventsWeb:
+    """What an SDK needs besides identity to live."""
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        authenticator: Authenticator,
+        diagnostics: Diagnostics,
+        bounds: Bounds,
+    ) -> None:
+        self._resolver, self._auth = resolver, authenticator
+        self._diagnostics, self._bounds = diagnostics, bounds
+
+    def _check(self, call: Call) -> tuple[Credentials, bytes]:
+        """Authenticate a call and return its uncompressed body."""
+        body = inflate(call.body, self._bounds.max_event_body_bytes)
+        key = call.parts.get("key")
+        who = self._auth.check(call.method, call.path, call.query, call.headers, body, key)
+        return who, body
+
+    # -- server events ----------------------------------------------------------------------
+
+    async def server(self, call: Call) -> Reply:
+        """POST /v2/events: one batch, strict about JSON."""
+        who, body = self._check(call)
+        batch = decode(_any, body)
+        if not isinstance(batch, dict):
+            raise InvalidData(what="expected one batch, a JSON object")
+        await self._keep("batch", who, [batch], [body])
+        return Reply(202, b"{}", _RATE)
+
+    async def bulk(self, call: Call) -> Reply:
+        """POST /v2/bulkevents: at most 100 batches, strict about JSON."""
+        return await self._bulk(call, "batch")
+
+    async def historical(self, call: Call) -> Reply:
+        """POST /v2/bulkevents/historical."""
+        return await self._bulk(call, "historical")
+
+    async def _bulk(self, call: Call, kind: str) -> Reply:
+        who, body = self._check(call)
+        batches = decode(_any, body)
+        if not isinstance(batches, list) or not all(isinstance(b, dict) for b in batches):
+            raise InvalidData(what="expected a JSON array of batches")
+        if len(batches) > MOST_BATCHES:
+            raise InvalidData(what=f"more than {MOST_BATCHES} batches in one call")
+        await self._keep(kind, who, batches, [msgspec.json.encode(b) for b in batches])
+        return Reply(202, b"{}", _RATE)
+
+    # -- SDK events ---------------------------------------------------------------------------
+
+    async def web(self, call: Call) -> Reply:
+        """POST /v3/JS/{key}/events: never 400; what cannot be used is set aside."""
+        return await self._lenient(call, "web")
+
+    async def native(self, call: Call) -> Reply:
+        """POST /v2/{key}/events of the native SDKs."""
+        return await self._lenient(call, "native")
+
+    async def _lenient(self, call: Call, kind: str) -> Reply:
+        who = None
+        try:
+            who, body = self._check(call)
+            batch = decode(_any, body)
+            if not isinstance(batch, dict):
+                raise InvalidData(what="expected one batch, a JSON object")
+        except (BadJson, InvalidData, BodyTooLarge) as refusal:
+            key = call.parts.get("key")
+            who = who or self._auth.check(
+                call.method, call.path, call.query, call.headers, b"", key
+            )
+            await self._quarantine(who, call.body, refusal)
+            return Reply(202, b"{}")
+        await self._keep(kind, who, [batch], [body])
+        return Reply(202, b"{}")
+
+    async def _quarantine(self, who: Credentials, body: bytes, refusal: Refusal) -> None:
+        caller = who.caller
+        now = time.time_ns() // 1_000_000
+        self._diagnostics.add(
+            "batch_quarantined",
+            now,
+            caller.workspace,
+            caller.input,
+            None,
+            {"reason": type(refusal).__name__},
+        )
+        await self._spool("quarantine", who, False, None, body)
+
+    async def _keep(
+        self, kind: str, who: Credentials, batches: list[dict[str, Any]], bodies: list[bytes]
+    ) -> None:
+        waits = []
+        for batch, body in zip(batches, bodies, strict=True):
+            request = batch.get("source_request_id") or batch.get("id")
+            dev = batch.get("environment") == "development" or batch.get("dbg") is True
+            text = request if isinstance(request, str) and len(request) <= 128 else None
+            waits.append(self._spool(kind, who, dev, text, body))
+        await asyncio.gather(*waits)
+
+    async def _spool(
+        self, kind: str, who: Credentials, development: bool, request: str | None, body: bytes
+    ) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(refusal: Refusal | None) -> None:
+            if future.done():
+                return
+            if refusal is None:
+                future.set_result(None)
+            else:
+                future.set_exception(refusal)
+
+        item = Accepted(
+            kind=kind,
+            at_ms=time.time_ns() // 1_000_000,
+            workspace=who.caller.workspace,
+            input=who.caller.input,
+            development=development,
+            request=request,
+            body=body,
+        )
+        accept(self._resolver.desk, item, done)
+        await future
+
+    async def forwarding(self, call: Call) -> Reply:
+        """POST forwarding statistics of the web SDK: counted nowhere, accepted."""
+        self._auth.check_path_key(call.parts["key"])
+        return Reply(202, b"{}")
+
+    # -- config and audiences -----------------------------------------------------------------
+
+    async def web_config(self, call: Call) -> Reply:
+        """GET /JS/v2/{key}/config of the web SDK; flag values are strings."""
+        who = self._auth.check_path_key(call.parts["key"])
+        flags = {
+            "reportBatching": "True",
+            "eventBatchingIntervalMillis": "1000",
+            "offlineStorage": "0",
+            "directURLRouting": "False",
+            "cacheIdentity": "False",
+            "audienceAPI": "False",
+            **who.caller.config_flags,
+        }
+        body = {
+            "appName": who.caller.name,
+            "workspaceToken": f"w{who.caller.workspace}",
+            "kitConfigs": [],
+            "pixelConfigs": [],
+            "minWebviewBridgeVersion": 1,
+            "serviceUrl": "",
+            "secureServiceUrl": "",
+            "flags": flags,
+        }
+        return json_reply(200, body)
+
+    async def native_config(self, call: Call) -> Reply:
+        """GET /v4/{key}/config of the native SDKs, with the ETag they wait for."""
+        who, _ = self._check(call)
+        body = msgspec.json.encode({**_NATIVE, "flags": who.caller.config_flags})
+        tag = hashlib.blake2b(body, digest_size=12).hexdigest()
+        headers = ((b"etag", f'"{tag}"'.encode()), (b"cache-control", b"max-age=300"))
+        if call.header(b"if-none-match") in (tag, f'"{tag}"'):
+            return Reply(304, b"", headers)
+        return Reply(200, body, headers)
+
+    async def audiences(self, call: Call) -> Reply:
+        """GET /v1/{key}/audience: memberships of a profile; none until audiences exist."""
+        self._check(call)
+        body = {"dt": "cam", "ct": time.time_ns() // 1_000_000, "id": "onymous"}
+        return json_reply(200, {**body, "audience_memberships": []})

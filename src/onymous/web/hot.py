@@ -1,0 +1,171 @@
+"""Hot routes: the few requests that make up the traffic are answered before ASGI.
+
+A hot request takes the place of uvicorn's own request cycle on its connection, so that pipelining,
+keep-alive, disconnects and graceful shutdown are still uvicorn's. Whatever is unusual about a
+request (a pipelined one, gzip, `Expect`, an unknown path) goes the ordinary way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+Handler = Callable[["HotRequest"], None]
+#: (method, path) -> handler
+HotTable = dict[tuple[bytes, bytes], Handler]
+
+#: headers that send a request the ordinary way
+_UNUSUAL = {b"content-encoding", b"expect", b"upgrade", b"x-http-method-override"}
+
+
+class _NoEvent:
+    """Stands for the event uvicorn sets on its own cycles."""
+
+    def set(self) -> None:
+        """Nobody waits."""
+
+
+_NO_EVENT = _NoEvent()
+
+
+class HotRequest:
+    """One hot request; the handler calls `respond` exactly once, now or later."""
+
+    __slots__ = (
+        "body",
+        "client",
+        "disconnected",
+        "handler",
+        "headers",
+        "keep_alive",
+        "message_event",
+        "more_body",
+        "protocol",
+        "query",
+        "response_complete",
+    )
+
+    def __init__(self, protocol: Any, handler: Handler, query: bytes) -> None:
+        self.protocol, self.handler, self.query = protocol, handler, query
+        self.headers: list[tuple[bytes, bytes]] = protocol.headers
+        self.client: str = protocol.client[0] if protocol.client else ""
+        self.body = b""
+        self.more_body = True
+        self.response_complete = self.disconnected = False
+        self.keep_alive = True
+        self.message_event = _NO_EVENT
+
+    def respond(self, raw: bytes) -> None:
+        """Send a complete HTTP answer; does nothing if the client is gone."""
+        if self.response_complete:
+            return
+        self.response_complete = True
+        protocol = self.protocol
+        transport = protocol.transport
+        if self.disconnected or transport is None or transport.is_closing():
+            return
+        if self.keep_alive:
+            transport.write(raw)
+            protocol.hot_done()
+        else:
+            head, mark, rest = raw.partition(b"\r\n\r\n")
+            transport.write(head + b"\r\nconnection: close" + mark + rest)
+            transport.close()
+
+
+def hot_protocol(
+    table: HotTable, max_body: int, too_large: Callable[[], bytes]
+) -> type[HttpToolsProtocol]:
+    """Return the protocol class that answers `table` before ASGI.
+
+    Bodies over `max_body` bytes are answered with `too_large()` and the connection is closed.
+    """
+
+    class HotProtocol(HttpToolsProtocol):
+        """uvicorn's HTTP/1.1 protocol with hot routes."""
+
+        _hot: HotRequest | None = None
+        _active = 0.0
+
+        def data_received(self, data: bytes) -> None:
+            """Take data; the keep-alive timer looks at the clock instead of being reset."""
+            task, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
+            super().data_received(data)
+            if self.timeout_keep_alive_task is None and self.parser is not None:
+                self.timeout_keep_alive_task = task
+            elif task is not None:
+                task.cancel()
+
+        def on_headers_complete(self) -> None:
+            """Take a hot request, or pass on."""
+            self._hot = None
+            busy = self.cycle is not None and not self.cycle.response_complete
+            if not busy and self.parser.get_method() == b"POST":
+                path, _, query = self.url.partition(b"?")
+                handler = table.get((b"POST", path))
+                if handler is not None and not any(n in _UNUSUAL for n, _ in self.headers):
+                    hot = HotRequest(self, handler, query)
+                    hot.keep_alive = (
+                        self.parser.get_http_version() != "1.0"
+                        and self.parser.should_keep_alive()
+                    )
+                    self._hot = hot
+                    self.cycle = hot  # type: ignore[assignment]
+                    return
+            super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            """Collect the body within its bound."""
+            hot = self._hot
+            if hot is None:
+                super().on_body(body)
+            elif not hot.response_complete:
+                hot.body = hot.body + body if hot.body else body
+                if len(hot.body) > max_body:
+                    hot.keep_alive = False
+                    hot.respond(too_large())
+
+        def on_message_complete(self) -> None:
+            """Hand a complete hot request to its handler."""
+            hot = self._hot
+            if hot is None:
+                super().on_message_complete()
+                return
+            self._hot = None
+            if not hot.response_complete:
+                hot.more_body = False
+                hot.handler(hot)
+
+        def hot_done(self) -> None:
+            """Go on after a hot answer: pipelined requests, keep-alive."""
+            self.server_state.total_requests += 1
+            self._active = self.loop.time()
+            if self.pipeline:
+                self.flow.resume_reading()
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+            elif self.timeout_keep_alive_task is None:
+                self._arm(self.timeout_keep_alive)
+
+        def _arm(self, seconds: float) -> None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                seconds, self.timeout_keep_alive_handler
+            )
+
+        def timeout_keep_alive_handler(self) -> None:
+            """Close a connection that was idle for the whole time."""
+            self.timeout_keep_alive_task = None
+            if self.transport.is_closing():
+                return
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._arm(self.timeout_keep_alive)
+                return
+            idle = self.loop.time() - self._active
+            if self._active and idle < self.timeout_keep_alive:
+                self._arm(self.timeout_keep_alive - idle)
+            else:
+                self.transport.close()
+
+    return HotProtocol

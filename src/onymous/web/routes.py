@@ -1,0 +1,118 @@
+"""The table of routes: every operation under its bare path and the paths SDKs use."""
+
+from __future__ import annotations
+
+from onymous.web.about import AboutWeb
+from onymous.web.aliases import AliasWeb
+from onymous.web.events import EventsWeb
+from onymous.web.identity import IdentityWeb
+from onymous.web.server import Route, identity_handler
+
+
+def routes(
+    identity: IdentityWeb,
+    events: EventsWeb,
+    aliases: AliasWeb,
+    about: AboutWeb,
+    max_event_body: int,
+) -> list[Route]:
+    """Return all routes; earlier ones win."""
+    return [
+        *_identity(identity),
+        *_aliases(aliases),
+        *_events(events, max_event_body),
+        *_config(events),
+        Route("GET", ("/healthz",), about.health, "health"),
+        Route("GET", ("/readyz",), about.ready, "ready"),
+        Route("GET", ("/metrics",), about.metrics, "metrics"),
+        Route("GET", ("/openapi.json",), about.openapi, "openapi"),
+        Route("GET", ("/docs", "/"), about.page, "docs"),
+    ]
+
+
+def _identity(web: IdentityWeb) -> list[Route]:
+    out = [
+        Route("POST", (f"/v1/{op}", f"/identity/v1/{op}"), identity_handler(web, op), op)
+        for op in ("identify", "login", "logout", "search")
+    ]
+    for name, handler, method in (
+        ("modify", web.modify, "POST"),
+        ("history", web.history, "GET"),
+    ):
+        paths = (f"/v1/{{mpid}}/{name}", f"/identity/v1/{{mpid}}/{name}")
+        out.append(Route(method, paths, handler, name))
+    return out
+
+
+def _aliases(web: AliasWeb) -> list[Route]:
+    paths = tuple(
+        f"{prefix}/v1/identity/{{key}}/alias" for prefix in ("", "/webevents", "/nativeevents")
+    )
+    return [Route("POST", paths, web.alias, "alias", ignore_case=True)]
+
+
+def _events(web: EventsWeb, most: int) -> list[Route]:
+    def both(*paths: str) -> tuple[str, ...]:
+        return tuple(p for path in paths for p in (path, f"/s2s{path}"))
+
+    return [
+        Route("POST", both("/v2/events"), web.server, "events", max_body=most),
+        Route("POST", both("/v2/bulkevents"), web.bulk, "bulkevents", max_body=most),
+        Route(
+            "POST",
+            both("/v2/bulkevents/historical"),
+            web.historical,
+            "historical",
+            max_body=most,
+        ),
+        Route(
+            "POST",
+            ("/v3/JS/{key}/events", "/webevents/v3/JS/{key}/events"),
+            web.web,
+            "web_events",
+            max_body=most,
+            ignore_case=True,
+        ),
+        Route(
+            "POST",
+            ("/v2/{key}/events", "/nativeevents/v2/{key}/events", "/nativeevents/{key}/events"),
+            web.native,
+            "native_events",
+            max_body=most,
+        ),
+        Route(
+            "POST",
+            tuple(
+                f"{prefix}/{version}/JS/{{key}}/Forwarding"
+                for prefix in ("", "/webevents")
+                for version in ("v1", "v2")
+            ),
+            web.forwarding,
+            "forwarding",
+            ignore_case=True,
+        ),
+    ]
+
+
+def _config(web: EventsWeb) -> list[Route]:
+    return [
+        Route(
+            "GET",
+            ("/JS/v2/{key}/config", "/tags/JS/v2/{key}/config"),
+            web.web_config,
+            "web_config",
+            ignore_case=True,
+        ),
+        Route(
+            "GET",
+            ("/v4/{key}/config", "/config/v4/{key}/config", "/config/{key}/config"),
+            web.native_config,
+            "native_config",
+        ),
+        Route(
+            "GET",
+            ("/v1/{key}/audience", "/nativeevents/v1/{key}/audience"),
+            web.audiences,
+            "audiences",
+        ),
+    ]
