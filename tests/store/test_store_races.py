@@ -1,5 +1,7 @@
 """Two processes on one store: whoever comes second sees what the first one wrote."""
 
+# ruff: noqa: PT012 - the block is the transaction
+
 from __future__ import annotations
 
 import asyncio
@@ -9,9 +11,9 @@ import random
 import sys
 
 import pytest
-from conftest import Place
 from making import DEVICE, EMAIL, LOGIN, POOL, add, opened, pids, record, see, written
 
+from conftest import Place
 from onymous.rules.records import Value
 from onymous.store import sql
 from onymous.store.packing import pack_values, slot
@@ -106,7 +108,7 @@ async def test_changes_of_one_record_through_different_values_add_up(
     store: Store, place: Place
 ) -> None:
     """Each attaches a value to the same record, found through another of its values."""
-    await written(store, record(1, {n: "v" for n in range(10, 18)}))
+    await written(store, record(1, dict.fromkeys(range(10, 18), "v")))
 
     async def attach(which: Store, code: int) -> None:
         while True:
@@ -130,8 +132,13 @@ async def test_changes_of_one_record_through_different_values_add_up(
     assert sorted(v.code for v in one.values) == [*range(10, 18), *range(30, 38)]
 
 
-async def test_a_value_taken_meanwhile_is_not_found_any_more(store: Store, place: Place) -> None:
-    """A record loses a value, changed through `also`, while another asks for that value."""
+@pytest.mark.parametrize(
+    "probe", [Probe(POOL, {}, also=(1,)), Probe(POOL, {LOGIN: "a"})], ids=["also", "other value"]
+)
+async def test_a_value_taken_meanwhile_is_not_found_any_more(
+    store: Store, place: Place, probe: Probe
+) -> None:
+    """A record loses a value, by whatever it was found, while another asks for that value."""
     await written(store, record(1, {LOGIN: "a", DEVICE: "d"}), record(2, {LOGIN: "b"}))
     async with opened(place.store()) as other:
         held = asyncio.Event()
@@ -148,7 +155,7 @@ async def test_a_value_taken_meanwhile_is_not_found_any_more(store: Store, place
 
         task = asyncio.create_task(second())
         async with store.write("first") as tx:
-            (found,) = await tx.find([Probe(POOL, {}, also=(1,))])
+            (found,) = await tx.find([probe])
             (one,) = found.records
             held.set()
             await asyncio.sleep(0.05)

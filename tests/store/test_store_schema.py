@@ -8,9 +8,9 @@ import pathlib
 import apsw
 import asyncpg
 import pytest
-from conftest import Place, Postgres
 from making import DEVICE, LOGIN, POOL, opened, pids, record, see, written
 
+from conftest import Place, Postgres
 from onymous.store import migrating, schema, sql
 from onymous.store import sqlite as embedded
 from onymous.store.port import Probe, SchemaMismatch, Store, StoreError

@@ -1,14 +1,16 @@
 """Write transactions: all or nothing, numbers, kept answers, cancellation, loss of the server."""
 
+# ruff: noqa: PT012 - the block is the transaction
+
 from __future__ import annotations
 
 import asyncio
 import pathlib
 
 import pytest
-from conftest import Place, Postgres
 from making import DEVICE, LOGIN, NOW, POOL, add, opened, pids, record, see, written
 
+from conftest import Place, Postgres
 from onymous.store import sql
 from onymous.store.packing import pack_values, slot
 from onymous.store.port import LostRace, Probe, Store, StoreError
