@@ -28,9 +28,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "console": {"flows", "rules"},
     "worker": {"flows"},
     "app": {"*"},
-    "lab": {"app", "settings"},
-    "cli": {"app", "lab", "settings"},
-    "__init__": {"app", "settings"},
+    "serving": {"*"},
+    "library": {"app", "settings", "flows", "rules"},
+    "lab": {"app", "serving", "library", "settings"},
+    "cli": {"app", "serving", "library", "lab", "settings", "observe"},
+    "__init__": {"library"},
     "__main__": {"cli"},
 }
 #: the lab drives the product from outside; these parts of it know nothing of the product

@@ -3,18 +3,63 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Callable
 
 import uvicorn
 
-from onymous.app import Core, application
+from onymous.app import Core
+from onymous.limits import Bounds, Limits, Trusted
 from onymous.observe import Metrics
 from onymous.rules.errors import BodyTooLarge
 from onymous.settings import SettingError, Settings
+from onymous.web.about import AboutWeb
+from onymous.web.aliases import AliasWeb
+from onymous.web.auth import Authenticator
+from onymous.web.events import EventsWeb
+from onymous.web.guard import Guard
 from onymous.web.hot import hot_protocol
-from onymous.web.identity import refused
-from onymous.web.server import raw
+from onymous.web.identity import IdentityWeb, refused
+from onymous.web.routes import routes
+from onymous.web.server import Application, raw
+
+
+def application(core: Core, metrics: Metrics) -> Application:
+    """Return the HTTP application of a started core."""
+    s = core.settings
+    bounds = Bounds(
+        max_identity_body_bytes=s.max_identity_body_bytes,
+        max_event_body_bytes=s.max_event_body_bytes,
+        max_identities_per_request=s.max_identities_per_request,
+        max_identities_per_profile=s.max_identities_per_profile,
+    )
+    limits = Limits(
+        address_per_second=s.address_requests_per_second,
+        values_per_hour=s.address_values_per_hour,
+        value_per_hour=s.value_requests_per_hour,
+    )
+    auth = Authenticator(core.directory)
+    identity = IdentityWeb(
+        core.resolver, core.store, core.historian, auth, Guard(limits), bounds
+    )
+    table = routes(
+        identity,
+        EventsWeb(core.resolver, auth, core.diagnostics, bounds),
+        AliasWeb(core.resolver, core.store, auth, bounds),
+        AboutWeb(core.ready, lambda: _measured(core, metrics)),
+        s.max_event_body_bytes,
+    )
+    core.desk.on_commit = metrics.commit
+    trusted = Trusted(tuple(map(ipaddress.ip_network, s.trusted_proxies.split())))
+    return Application(table, identity, trusted, observe=metrics.request)
+
+
+def _measured(core: Core, metrics: Metrics) -> bytes:
+    metrics.waiting.set(core.desk.waiting)
+    for kind, count in core.diagnostics.counts.items():
+        metrics.diagnostics.labels(kind).set(count)
+    return metrics.text()
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -128,3 +128,10 @@ async def _record(
         entry = Entry("alias", caller.workspace, caller.input, question.request_id, [change])
         await tx.run(sql.LEDGER_ADD, seq, record.pid, now, _encode(entry))
     await tx.run(sql.JOB_ADD, "identity_changed", now, _encode(numbers))
+
+
+async def add_alias(store: Store, pool: int, alias: Alias) -> None:
+    """Record an applied alias as it is, past the checks (scenarios, importers)."""
+    row = (pool, alias.source, alias.destination, alias.start_ms, alias.end_ms, alias.scope)
+    async with store.write("alias") as tx:
+        await tx.run(sql.ALIAS_ADD, *row, None, 0, 0, 0, None, "applied", "")

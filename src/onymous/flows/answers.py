@@ -108,3 +108,28 @@ def kept(data: bytes, given: Mapping[str, object]) -> Answer:
         outcome=k.outcome,
         reason=k.reason,
     )
+
+
+class Recent:
+    """The last answers by request id, so that a repeat gets the same one (rulings 15).
+
+    Answers that changed something are kept in the database as well; those that only read live
+    here, in this process, for at least the last `most` requests.
+    """
+
+    def __init__(self, most: int = 25_000) -> None:
+        self._most = most
+        self._new: dict[tuple[int, str], tuple[bytes, bytes]] = {}
+        self._old: dict[tuple[int, str], tuple[bytes, bytes]] = {}
+
+    def get(self, input_id: int, request_id: str, digest: bytes) -> bytes | None:
+        """Return the kept answer of an equal request, or None."""
+        key = (input_id, request_id)
+        found = self._new.get(key) or self._old.get(key)
+        return found[1] if found is not None and found[0] == digest else None
+
+    def put(self, input_id: int, request_id: str, digest: bytes, answer: bytes) -> None:
+        """Keep an answer."""
+        if len(self._new) >= self._most:
+            self._old, self._new = self._new, {}
+        self._new[input_id, request_id] = (digest, answer)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from onymous.flows.answers import Answer, Done, Question, keep, kept
+from onymous.flows.answers import Answer, Done, Question, Recent, keep, kept
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.working import Origin, Working
@@ -43,6 +43,7 @@ class Resolver:
 
     def __init__(self, desk: Desk, mpids: Mpids, diagnostics: Diagnostics) -> None:
         self.desk, self.mpids, self.diagnostics = desk, mpids, diagnostics
+        self.recent = Recent()
 
     def ask(self, question: Question, done: Done) -> None:
         """Answer a question: calls `done` once, now or after the commit it needs.
@@ -51,6 +52,11 @@ class Resolver:
         """
         caller = question.caller
         plan = caller.plan
+        if question.request_id is not None and not question.read_only:
+            again = self.recent.get(caller.input, question.request_id, question.digest)
+            if again is not None and question.op != "search":
+                done(kept(again, question.known))
+                return
         cleaned = clean(
             question.known,
             strict=not (question.fold_keys or caller.fold_keys),
@@ -58,6 +64,18 @@ class Resolver:
             blocked=plan.blocked,
         )
         self.desk.submit(_Resolve(self, question, cleaned, done))
+
+    def ask_now(self, question: Question) -> Answer | None:
+        """Answer at once, on this thread, where the engine can and nothing must be written."""
+        find = self.desk.store.find_now
+        if find is None:
+            return None
+        plan = question.caller.plan
+        cleaned = clean(question.known, strict=True, folding=plan.folding, blocked=plan.blocked)
+        answers: list[Answer] = []
+        work = _Resolve(self, question, cleaned, answers.append)
+        work.look(find([work.probe])[0], self.desk)
+        return answers[0] if answers else None
 
     def origin(self, question: Question) -> Origin:
         """Return where the changes of a question come from."""
@@ -136,7 +154,9 @@ class _Resolve:
         if self._must_touch(record, found.records):
             return False
         desk.seen.touch(record.pid, ask.now_ms)
-        self.done(self._told(decision, record, why))
+        answer = self._told(decision, record, why)
+        self._remember(answer)
+        self.done(answer)
         return True
 
     def _must_touch(self, record: Record, others: Sequence[Record]) -> bool:
@@ -261,7 +281,15 @@ class _Resolve:
     def finish(self) -> None:
         """Answer: what was decided is durable."""
         if self._answer is not None:
+            self._remember(self._answer)
             self.done(self._answer)
+
+    def _remember(self, answer: Answer) -> None:
+        question = self._question
+        if question.request_id is not None and answer.mpid is not None:
+            self._resolver.recent.put(
+                question.caller.input, question.request_id, question.digest, keep(answer)
+            )
 
     def fail(self, error: Exception) -> None:
         """Answer with an error."""

@@ -9,8 +9,10 @@ import msgspec
 from onymous.flows.working import Origin, Working
 from onymous.rules.identifiers import BY_NAME
 from onymous.rules.ledger import CREATED, Change, Entry
-from onymous.rules.records import KNOWN
+from onymous.rules.records import KNOWN, Record
 from onymous.rules.strategies import Plan
+from onymous.store import sql
+from onymous.store.packing import unpack_record
 from onymous.store.port import Probe, Store
 
 
@@ -50,3 +52,10 @@ async def load(store: Store, pool: int, plan: Plan, given: Sequence[Given]) -> l
             pids.append(made.pid)
         await working.save(tx)
     return pids
+
+
+async def read_record(store: Store, pid: int) -> Record | None:
+    """Return a record by its number, or None."""
+    async with store.read() as session:
+        rows = await session.rows(sql.PROFILE_BY_PID, pid)
+    return unpack_record(rows[0]) if rows else None
