@@ -21,7 +21,7 @@ MOST_VALUES = 200_000
 #: deepest nesting; documents need six
 MOST_DEEP = 20
 
-_BOOL = {word: word.lower() == "true" for word in "true True TRUE false False FALSE".split()}
+_BOOL = {f(word): word == "true" for word in ("true", "false") for f in (str, str.title, str.upper)}
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]+([eE][-+]?[0-9]+)?")
 
@@ -132,9 +132,7 @@ _TAGS = frozenset(
 
 def write(data: Any) -> str:
     """Return plain values as YAML that `read` reads back the same."""
-    return yaml.dump(
-        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=99, indent=2
-    )
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=99, indent=2)
 
 
 class _Dumper(yaml.SafeDumper):

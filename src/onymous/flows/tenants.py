@@ -1,17 +1,56 @@
-"""Temporary."""
+"""Who calls: every input with its rights and its scope's plan, in memory, by API key.
+
+The face of tenancy for the other rooms; applying documents is in `configure`, secrets in
+`credentials`.
+"""
 
 from __future__ import annotations
 
+import importlib.resources
 import json
+
 import msgspec
 
-from onymous.crypto import MasterKey, new_key_pair
-from onymous.rules.strategies import Plan, ScopeConfig, compile_plan
-from onymous.store.port import Store
+from onymous.crypto import MasterKey
+from onymous.flows import tenancy
+from onymous.flows.configure import Applied, BadDocument, ChangeRefused, apply, export, parse
+from onymous.flows.credentials import (
+    Credential,
+    Issued,
+    issue_secret,
+    list_secrets,
+    revoke_secret,
+)
+from onymous.flows.tenancy import decode_scope, has_data, stored_input
+from onymous.rules.strategies import Plan, compile_plan
+from onymous.store import tenants_sql as sql
+from onymous.store.port import Row, Session, Store
+
+__all__ = [
+    "Applied",
+    "BadDocument",
+    "Caller",
+    "ChangeRefused",
+    "Credential",
+    "Directory",
+    "Issued",
+    "Names",
+    "apply",
+    "export",
+    "has_data",
+    "issue_secret",
+    "list_secrets",
+    "parse",
+    "revoke_secret",
+    "starter",
+]
+
+#: reads of tenancy before changes that never end are reported
+_MOST_LOADS = 20
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who calls."""
+    """One input or feed as a request meets it; see `InputConfig` for the flags."""
 
     input: int
     name: str
@@ -22,40 +61,147 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     scope_name: str
     plan: Plan
     api_key: str
+    #: live secrets, oldest first
     secrets: tuple[bytes, ...]
     active: bool = True
     key_only: bool = False
     server_side: bool = False
     fold_keys: bool = False
     search_key_only: bool = False
+    allow_read_only: bool = True
     permissions: frozenset[str] = frozenset()
     cors_origins: tuple[str, ...] = ("*",)
-    max_age_s: int = 86400
+    max_age_s: int = 86_400
     skew_s: int = 900
     requests_per_second: int = 0
     config_flags: dict[str, str] = {}
+    #: feeds: the platform whose rows these are
+    act_as: str | None = None
 
     def pool(self, environment: str) -> int:
-        """Pool."""
+        """Return the number of the pool of an environment; anything else is production."""
         return self.scope * 2 + (environment == "development")
+
+    def __repr__(self) -> str:
+        return f"Caller({self.workspace_name}/{self.name}, {self.kind}, scope {self.scope_name})"
 
 
 class Names:
-    def input(self, i): return str(i)
-    def workspace(self, i): return str(i)
+    """Names of inputs and workspaces by their numbers, for people who read histories."""
+
+    def __init__(self, inputs: dict[int, str], workspaces: dict[int, str]) -> None:
+        self._inputs, self._workspaces = inputs, workspaces
+
+    def input(self, number: int) -> str:
+        """Return the name of an input; number 0 is this process itself (library, imports)."""
+        return self._inputs.get(number) or _nameless("input", number)
+
+    def workspace(self, number: int) -> str:
+        """Return the name of a workspace."""
+        return self._workspaces.get(number) or _nameless("workspace", number)
+
+
+def _nameless(noun: str, number: int) -> str:
+    return f"{noun} {number}" if number else "local"
 
 
 class Directory:
-    """Directory."""
+    """All callers in memory. Starts empty: call `load`, then `refresh_if_changed` now and then."""
 
     def __init__(self, store: Store, key: MasterKey) -> None:
+        self._store, self._key = store, key
+        self._callers: dict[str, Caller] = {}
+        self._by_id: dict[int, Caller] = {}
+        #: grows with every load, so that caches of callers know when they are stale
         self.version = 0
-        self.names = Names()
-        self._by = {}
-        plan = compile_plan(ScopeConfig(strategy="profile_conversion", login=("customerid","email"), unique=("customerid","email")))
-        for n,(k,ko,ss) in enumerate([("web",True,False),("server",False,True)]):
-            self._by[k]=Caller(input=n+1,name=k,kind=k,workspace=1,workspace_name="w",scope=1,scope_name="s",plan=plan,api_key=k,secrets=(b"secret",),key_only=ko,server_side=ss,permissions=frozenset(["search:any","history:read","explain"]) if ss else frozenset())
+        self._read_version = -1
+        self.names = Names({}, {})
 
-    async def load(self): pass
-    async def refresh_if_changed(self): pass
-    def find(self, key): return self._by.get(key)
+    def find(self, api_key: str) -> Caller | None:
+        """Return whose API key this is, active or not, or None."""
+        return self._callers.get(api_key)
+
+    def by_id(self, number: int) -> Caller | None:
+        """Return the input of a number, active or not, or None."""
+        return self._by_id.get(number)
+
+    def __len__(self) -> int:
+        return len(self._callers)
+
+    def callers(self) -> list[Caller]:
+        """Return every input, in the order they were made."""
+        return list(self._by_id.values())
+
+    async def load(self) -> None:
+        """Read tenancy and replace what is in memory, at once.
+
+        Raises `KeyProblem` when the master key does not open the secrets; the old content then
+        stays in force.
+        """
+        for _ in range(_MOST_LOADS):
+            async with self._store.read() as session:
+                version = await tenancy.version(session)
+                callers, names = await self._read(session)
+                # SQLite shows each statement the last commit: read again if one came between
+                if await tenancy.version(session) == version:
+                    break
+        self._callers = {c.api_key: c for c in callers}
+        self._by_id = {c.input: c for c in callers}
+        self.names, self._read_version = names, version
+        self.version += 1
+
+    async def refresh_if_changed(self) -> bool:
+        """Load again if any process changed tenancy; return whether it did."""
+        async with self._store.read() as session:
+            version = await tenancy.version(session)
+        if version == self._read_version:
+            return False
+        await self.load()
+        return True
+
+    async def _read(self, session: Session) -> tuple[list[Caller], Names]:
+        secrets: dict[int, list[bytes]] = {}
+        for _, number, sealed in await session.rows(sql.SECRETS_LIVE):
+            secrets.setdefault(number, []).append(tenancy.unseal(self._key, number, sealed))
+        rows = await session.rows(sql.CALLERS)
+        callers = [_caller(row, tuple(secrets.get(row[0], ()))) for row in rows]
+        workspaces = {row[0]: row[1] for row in await session.rows(sql.WORKSPACE_NAMES)}
+        return callers, Names({c.input: c.name for c in callers}, workspaces)
+
+
+def _caller(row: Row, secrets: tuple[bytes, ...]) -> Caller:
+    number, name, kind, api_key, settings, active, workspace, w_name, scope, s_name, config = row
+    flags = stored_input(kind, api_key, settings, active)
+    return Caller(
+        input=number,
+        name=name,
+        kind=kind,
+        workspace=workspace,
+        workspace_name=w_name,
+        scope=scope,
+        scope_name=s_name,
+        plan=compile_plan(decode_scope(config)),
+        api_key=api_key,
+        secrets=secrets,
+        active=flags.active,
+        key_only=bool(flags.key_only),
+        server_side=bool(flags.server_side),
+        fold_keys=flags.fold_keys,
+        search_key_only=flags.search_key_only,
+        allow_read_only=flags.allow_read_only,
+        permissions=frozenset(flags.permissions),
+        cors_origins=flags.cors_origins,
+        max_age_s=flags.max_age_s,
+        skew_s=flags.skew_s,
+        requests_per_second=flags.requests_per_second,
+        config_flags=flags.config_flags,
+        act_as=flags.act_as,
+    )
+
+
+def starter(organization: str = "My company", workspace: str = "My app") -> str:
+    """Return the commented document that `onymous init` writes; `apply` accepts it as it is."""
+    text = importlib.resources.files("onymous").joinpath("starter.yaml").read_text("utf-8")
+    for name, value in (("ORGANIZATION", organization), ("WORKSPACE", workspace)):
+        text = text.replace(f"{{{name}}}", json.dumps(value, ensure_ascii=False))
+    return text

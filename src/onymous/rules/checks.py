@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from onymous.rules.advice import warnings
+from onymous.rules.errors import Refusal
 from onymous.rules.identifiers import BY_NAME, clean_value
 from onymous.rules.strategies import STRATEGIES, ScopeConfig, login_types, unique_types
 from onymous.rules.wording import Problem, hint, listed, path, shorten, type_problem
@@ -111,7 +112,10 @@ def _blocked(config: ScopeConfig, where: str) -> Iterator[Problem]:
         if problem is not None:
             yield problem
             continue
-        cleaned = clean_value(BY_NAME[entry.type], entry.value, config.folding)
+        try:
+            cleaned = clean_value(BY_NAME[entry.type], entry.value, config.folding)
+        except Refusal:
+            cleaned = None
         if cleaned is None:
             yield Problem(
                 f"{at}[{n}].value",

@@ -199,8 +199,13 @@ class _Reader:
         """Check a name a person gave."""
         if not isinstance(name, str):
             self.problem(at, "a name must be text", 'put it in quotes, like "2024"')
-        elif not name or name != name.strip() or len(name) > MOST_NAME or not name.isprintable():
-            why = f"a name is 1 to {MOST_NAME} printable characters without spaces around them"
+        elif (
+            not name.isprintable()
+            or name != name.strip()
+            or "/" in name
+            or not 0 < len(name) <= MOST_NAME
+        ):
+            why = f"a name is 1 to {MOST_NAME} printable characters, no /, no spaces around it"
             self.problem(at, why, "choose another name")
 
     def named(self, data: object, where: str) -> dict[str, Any]:

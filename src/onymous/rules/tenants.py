@@ -75,9 +75,7 @@ class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return msgspec.structs.replace(
             self,
             key_only=self.kind in _KEY_ONLY if self.key_only is None else self.key_only,
-            server_side=self.kind in _SERVER_SIDE
-            if self.server_side is None
-            else self.server_side,
+            server_side=self.kind in _SERVER_SIDE if self.server_side is None else self.server_side,
         )
 
 
