@@ -22,15 +22,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": set(),
     "settings": set(),
     "observe": set(),
-    "flows": {"rules", "store.port", "store.sql", "store.tenants_sql", "store.packing", "outputs"}
-    | {"crypto", "limits"},
-    "web": {"flows", "rules", "limits", "crypto", "observe"},
+    "flows": {"rules", "outputs", "crypto"}
+    | {"store.port", "store.sql", "store.tenants_sql", "store.packing"},
+    "web": {"flows", "rules", "limits", "crypto", "observe", "store.port"},
     "console": {"flows", "rules"},
     "worker": {"flows"},
     "app": {"*"},
     "serving": {"*"},
     "library": {"app", "settings", "flows", "rules"},
-    "lab": {"app", "serving", "library", "settings"},
+    "lab": {"app", "serving", "library", "settings", "flows", "rules"},
     "cli": {"app", "serving", "library", "lab", "settings", "observe"},
     "__init__": {"library"},
     "__main__": {"cli"},
@@ -56,6 +56,11 @@ def imports(path: pathlib.Path) -> set[str]:
     return out
 
 
+def packages() -> set[str]:
+    """Rooms are named by what is imported from them, not by the room itself."""
+    return {module_of(f) for f in FILES if f.name == "__init__.py"}
+
+
 def ours(names: set[str]) -> set[str]:
     known = {module_of(f) for f in FILES}
     out = set()
@@ -64,7 +69,7 @@ def ours(names: set[str]) -> set[str]:
             inner = name.removeprefix("onymous.")
             while inner and inner not in known:
                 inner = inner.rpartition(".")[0]
-            if inner:
+            if inner and inner not in packages():
                 out.add(inner)
     return out
 

@@ -40,9 +40,7 @@ def application(core: Core, metrics: Metrics) -> Application:
         value_per_hour=s.value_requests_per_hour,
     )
     auth = Authenticator(core.directory)
-    identity = IdentityWeb(
-        core.resolver, core.store, core.historian, auth, Guard(limits), bounds
-    )
+    identity = IdentityWeb(core.resolver, core.store, core.historian, auth, Guard(limits), bounds)
     table = routes(
         identity,
         EventsWeb(core.resolver, auth, core.diagnostics, bounds),

@@ -39,7 +39,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("tls_cert", str, "", "certificate chain (PEM) for https"),
     Setting("tls_key", str, "", "private key (PEM) for https"),
     Setting("tls_dev", bool, False, "serve https with a throw-away certificate (development)"),
-    Setting("master_key_file", str, "", "file of the key that seals secrets; default: the data folder"),
+    Setting("master_key_file", str, "", "key that seals secrets; default: in the data folder"),
     Setting("trusted_proxies", str, "", "comma-separated networks whose X-Forwarded-For counts"),
     Setting("max_identity_body_bytes", int, 262_144, "largest identity body, inflated", 1024),
     Setting("max_event_body_bytes", int, 2_097_152, "largest events body, inflated", 1024),
@@ -50,7 +50,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("address_values_per_hour", int, 2_000, "distinct login values from one address", 0),
     Setting("value_requests_per_hour", int, 300, "key-only requests for one value and address", 0),
     Setting("replay_hours", int, 24, "how long repeats of a request get the same answer", 1, 720),
-    Setting("commit_delay_ms", float, 0.0, "wait after each commit, to measure slow disks", 0, 1000),
+    Setting("commit_delay_ms", float, 0.0, "wait after a commit, to measure slow disks", 0, 1000),
     Setting("access_log", bool, False, "log every request (without identities)"),
     Setting("log_format", str, "text", "text or json"),
 )

@@ -47,7 +47,7 @@ class _Stated:
 
     name = "events"
     more: tuple[Probe, ...] = ()
-    replay = None
+    replay: tuple[int, bytes, bytes] | None = None
 
     def __init__(
         self,
@@ -101,9 +101,7 @@ class _Stated:
         working.apply(
             record,
             caller.plan,
-            Origin(
-                "events", question.now_ms, caller.workspace, caller.input, question.request_id
-            ),
+            Origin("events", question.now_ms, caller.workspace, caller.input, question.request_id),
             add=[
                 (code, key, self._cleaned.spelling.get(NAME_OF[code]))
                 for code, key in decision.attach

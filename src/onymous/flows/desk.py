@@ -182,9 +182,7 @@ class Desk:
             return
         self._fail(works, Busy())
 
-    async def _transact(
-        self, works: list[Work], failed: list[tuple[Work, Exception]]
-    ) -> list[int]:
+    async def _transact(self, works: list[Work], failed: list[tuple[Work, Exception]]) -> list[int]:
         async with self.store.write("identity") as tx:
             probes = [p for w in works for p in (w.probe, *w.more)]
             founds = await tx.find(probes)
@@ -236,4 +234,3 @@ def _bare(error: Exception) -> Exception:
     """Strip the message of an error for the log: it may hold identity values."""
     bare = RuntimeError(type(error).__name__)
     return bare.with_traceback(error.__traceback__)
-

@@ -57,9 +57,7 @@ class Diagnostics:
     ) -> None:
         """Note something a person should be able to see."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        self._rows.append(
-            (at_ms, kind, workspace, input_id, request, msgspec.json.encode(detail))
-        )
+        self._rows.append((at_ms, kind, workspace, input_id, request, msgspec.json.encode(detail)))
 
     async def flush(self, store: Store) -> int:
         """Write what was noted; return the number of entries."""

@@ -37,7 +37,7 @@ class _Erase:
 
     name = "erase"
     more: tuple[Probe, ...] = ()
-    replay = None
+    replay: tuple[int, bytes, bytes] | None = None
 
     def __init__(self, resolver: Resolver, question: Question, pid: int, done: Done) -> None:
         self._resolver, self._question = resolver, question

@@ -170,9 +170,7 @@ class _Resolve:
         plan = self._plan
         protected = protects(record, mask_of(record), plan)
         for value in record.values:
-            if plan.unique >> value.code & 1 or (
-                protected and not plan.login >> value.code & 1
-            ):
+            if plan.unique >> value.code & 1 or (protected and not plan.login >> value.code & 1):
                 continue
             if ask.keys.get(value.code) != value.key:
                 return True

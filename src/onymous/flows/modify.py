@@ -148,9 +148,7 @@ class _Modify:
         working.apply(
             record,
             caller.plan,
-            Origin(
-                "modify", question.now_ms, caller.workspace, caller.input, question.request_id
-            ),
+            Origin("modify", question.now_ms, caller.workspace, caller.input, question.request_id),
             add=out.add,
             remove=out.remove,
             take=out.take,
@@ -165,5 +163,3 @@ class _Modify:
     def fail(self, error: Exception) -> None:
         """Answer with an error."""
         self._done(Answer(refusal=error))  # type: ignore[arg-type]
-
-

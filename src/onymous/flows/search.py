@@ -30,9 +30,7 @@ class _Hit(msgspec.Struct):
     seen_ms: int = 0
 
 
-async def search_any(
-    resolver: Resolver, store: Store, question: Question, page: int = 0
-) -> Answer:
+async def search_any(resolver: Resolver, store: Store, question: Question, page: int = 0) -> Answer:
     """Find every holder of the given identities, best match first; one page of `PAGE`."""
     caller = question.caller
     plan = caller.plan
@@ -68,9 +66,7 @@ def _given(question: Question, code: int) -> object:
     return question.known.get(NAME_OF[code], "")
 
 
-async def _holders(
-    session: Session, pool: int, keys: dict[int, str], most: int
-) -> list[_Hit]:
+async def _holders(session: Session, pool: int, keys: dict[int, str], most: int) -> list[_Hit]:
     """Return the holders of each value, at most `most` per value."""
     hits: dict[int, _Hit] = {}
     for code, key in keys.items():

@@ -60,10 +60,11 @@ class SeenBuffer:
 
 
 async def _merge(tx: Session, number: int, new: array.array[int]) -> None:
-    rows = await tx.rows(sql.SEEN_GET, number)
-    if rows:
-        old = array.array("I", bytes(rows[0][0]))
-        new = array.array("I", map(max, old, new))
+    rows = await tx.rows(sql.SEEN_TAKE, number, new.tobytes())
+    old = array.array("I", bytes(rows[0][0]))
+    if old == new:
+        return
+    new = array.array("I", map(max, old, new))
     await tx.run(sql.SEEN_PUT, number, new.tobytes())
 
 

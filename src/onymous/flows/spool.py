@@ -41,7 +41,7 @@ class _Spool:
     name = "spool"
     probe = Probe(0, {})
     more: tuple[Probe, ...] = ()
-    replay = None
+    replay: tuple[int, bytes, bytes] | None = None
 
     def __init__(self, item: Accepted, done: Callable[[Refusal | None], None]) -> None:
         self._item, self._done = item, done

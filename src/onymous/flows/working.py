@@ -86,7 +86,7 @@ class Working:
             for pid in self.by_value.get((probe.pool, code, key), ()):
                 pids[pid] = None
             if (probe.pool, code, key) in self.crowded and probe.previous in self.records:
-                pids[probe.previous] = None  # type: ignore[index]
+                pids[probe.previous] = None
         return [self.records[pid] for pid in pids]
 
     def hot(self, probe: Probe, plan: Plan) -> int:

@@ -19,7 +19,7 @@ DAY_MS = 86_400_000
 
 
 class Alias(msgspec.Struct, kw_only=True):
-    """"History of `source` within [start, end] also belongs to `destination`"."""
+    """ "History of `source` within [start, end] also belongs to `destination`"."""
 
     source: int
     destination: int

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from onymous.rules.advice import warnings
 from onymous.rules.errors import Refusal
-from onymous.rules.identifiers import BY_NAME, clean_value
+from onymous.rules.identifiers import BY_NAME, Folding, clean_value
 from onymous.rules.strategies import STRATEGIES, ScopeConfig, login_types, unique_types
 from onymous.rules.wording import Problem, hint, listed, path, shorten, type_problem
 
@@ -85,15 +85,34 @@ def _values(config: ScopeConfig, where: str) -> Iterator[Problem]:
             f"{shorten(config.login_conflict)} is neither new_record nor return_match",
             hint(config.login_conflict, _CONFLICTS),
         )
-    region = config.phone_region
-    if region is not None and not re.fullmatch("[A-Z]{2}", region):
+    yield from _region(config, where)
+
+
+def _region(config: ScopeConfig, where: str) -> Iterator[Problem]:
+    region, at = config.phone_region, path(where, "phone_region")
+    if region is None:
+        return
+    if not re.fullmatch("[A-Z]{2}", region):
         yield Problem(
-            path(where, "phone_region"),
+            at,
             f"{shorten(region)} is not a region: two capital letters, like US or DE",
             f"write {region.upper()}"
             if re.fullmatch("[A-Za-z]{2}", region)
             else "write the two-letter code of the country whose numbers have no +, or null",
         )
+    elif not _has_numbers(region):
+        yield Problem(
+            at,
+            f"no phone numbers are known of region {region}",
+            "write GB" if region == "UK" else "write an ISO 3166 code, like US or DE, or null",
+        )
+
+
+def _has_numbers(region: str) -> bool:
+    """Whether numbers without a country code can be folded as numbers of this region."""
+    folding = Folding(False, True, region)
+    tries = (clean_value(BY_NAME["mobile_number"], "2" * n, folding) for n in range(4, 14))
+    return any(text is not None and text.startswith("+") for text in tries)
 
 
 def _blocked(config: ScopeConfig, where: str) -> Iterator[Problem]:

@@ -134,9 +134,9 @@ def decide(
 def _refused(ask: Ask, keys: dict[int, str], plan: Plan) -> type[Refusal] | None:
     if not keys:
         return NoIdentities
-    if ask.op == "login" and plan.strategy.login_needs_login_id:
-        if not any(plan.login >> code & 1 for code in keys):
-            return LoginNeedsLoginId
+    needed = ask.op == "login" and plan.strategy.login_needs_login_id
+    if needed and not any(plan.login >> code & 1 for code in keys):
+        return LoginNeedsLoginId
     return None
 
 

@@ -179,10 +179,10 @@ def lines(trace: Trace) -> list[str]:
     ):
         if names:
             out.append(f"{label}: {', '.join(names)}")
-    out.extend(f"taken: {s.type} from {s.held_by}" for s in trace.taken)
-    for s in trace.skipped:
-        by = f" ({s.held_by})" if s.held_by else ""
-        out.append(f"skipped {s.type}: {s.why}{by}")
+    out.extend(f"taken: {t.type} from {t.held_by}" for t in trace.taken)
+    for k in trace.skipped:
+        by = f" ({k.held_by})" if k.held_by else ""
+        out.append(f"skipped {k.type}: {k.why}{by}")
     return out
 
 

@@ -3,8 +3,6 @@
 One statement with an array per column does the work of many in one round through the server.
 """
 
-# ruff: noqa: S608 - statements are put together from constants only
-
 from __future__ import annotations
 
 import functools

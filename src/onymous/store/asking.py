@@ -5,8 +5,6 @@ place of the value it answers (1 is the first); -n marks one of the latest recor
 for a crowded value, and 0 a record asked for by its number.
 """
 
-# ruff: noqa: S608 - statements are put together from constants only
-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

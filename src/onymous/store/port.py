@@ -86,9 +86,7 @@ class Transaction(Session, Protocol):
         the same person cannot both create (rulings 8).
         """
 
-    async def replays(
-        self, keys: Sequence[tuple[int, bytes]]
-    ) -> dict[tuple[int, bytes], Kept]:
+    async def replays(self, keys: Sequence[tuple[int, bytes]]) -> dict[tuple[int, bytes], Kept]:
         """Return the kept answers of requests, by (input, request id digest)."""
 
     async def numbers(self, name: str, count: int) -> list[int]:

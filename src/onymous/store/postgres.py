@@ -13,8 +13,6 @@ Both orders are the same everywhere, so that waiting in a circle is rare; where 
 server ends one transaction, which becomes `LostRace` and runs again.
 """
 
-# ruff: noqa: S608 - statements are put together from constants only
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence

@@ -67,9 +67,13 @@ RECENT = (
 # -- last seen, written behind ------------------------------------------------------------------
 
 SEEN_GET = "SELECT at FROM seen WHERE block = ?"
-SEEN_PUT = (
+#: read a block for writing; made with these bytes where it is new, locked where it is not
+SEEN_TAKE = (
     "INSERT INTO seen (block, at) VALUES (?, ?)"
-    " ON CONFLICT (block) DO UPDATE SET at = excluded.at"
+    " ON CONFLICT (block) DO UPDATE SET at = seen.at RETURNING at"
+)
+SEEN_PUT = (
+    "INSERT INTO seen (block, at) VALUES (?, ?) ON CONFLICT (block) DO UPDATE SET at = excluded.at"
 )
 
 # -- ledger -------------------------------------------------------------------------------------
@@ -77,9 +81,7 @@ SEEN_PUT = (
 LEDGER_ADD = "INSERT INTO ledger (seq, pid, at, body) VALUES (?, ?, ?, ?)"
 
 #: a person's entries, newest first, before a sequence number
-LEDGER_OF = (
-    "SELECT seq, at, body FROM ledger WHERE pid = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
-)
+LEDGER_OF = "SELECT seq, at, body FROM ledger WHERE pid = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
 
 LEDGER_REDACT = "UPDATE ledger SET body = ? WHERE seq = ?"
 
@@ -120,8 +122,7 @@ ALIASES_TOUCHING = (
 # -- diagnostics and conflicts ------------------------------------------------------------------
 
 DIAGNOSTIC_ADD = (
-    "INSERT INTO diagnostic (at, kind, workspace, input, request, detail)"
-    " VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO diagnostic (at, kind, workspace, input, request, detail) VALUES (?, ?, ?, ?, ?, ?)"
 )
 DIAGNOSTICS = (
     "SELECT id, at, kind, workspace, input, request, detail FROM diagnostic"

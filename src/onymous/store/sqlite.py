@@ -5,8 +5,6 @@ them). Writes run there too, but waiting for the write lock and for the disk hap
 thread, so that the loop goes on answering from the last snapshot.
 """
 
-# ruff: noqa: S608 - statements are put together from constants only
-
 from __future__ import annotations
 
 import asyncio

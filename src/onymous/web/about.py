@@ -25,9 +25,7 @@ prefixes SDKs use behind one host.</p>%s</body></html>"""
 class AboutWeb:
     """Health, metrics, reference."""
 
-    def __init__(
-        self, ready: Callable[[], Awaitable[bool]], metrics: Callable[[], bytes]
-    ) -> None:
+    def __init__(self, ready: Callable[[], Awaitable[bool]], metrics: Callable[[], bytes]) -> None:
         self._ready, self._metrics = ready, metrics
 
     async def health(self, call: Call) -> Reply:

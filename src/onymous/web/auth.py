@@ -134,9 +134,7 @@ class Authenticator:
         caller = self._directory.find(key)
         if caller is None or not caller.active or not caller.key_only:
             raise Unauthorized()
-        return self._remember(
-            self._key_only, raw, Credentials(caller, key_only=True, signed=False)
-        )
+        return self._remember(self._key_only, raw, Credentials(caller, key_only=True, signed=False))
 
     def _remember(
         self,

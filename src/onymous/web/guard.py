@@ -29,7 +29,11 @@ class Guard:
         if plan.best_match or question.op == "logout":
             return
         for name, value in question.known.items():
-            if isinstance(value, str) and (kind := BY_NAME.get(name)) and plan.login >> kind.code & 1:
+            if (
+                isinstance(value, str)
+                and (kind := BY_NAME.get(name))
+                and plan.login >> kind.code & 1
+            ):
                 self._raise(limits.value(call.address, name, value))
 
     @staticmethod

@@ -108,8 +108,7 @@ def hot_protocol(
                 if handler is not None and not any(n in _UNUSUAL for n, _ in self.headers):
                     hot = HotRequest(self, handler, query)
                     hot.keep_alive = (
-                        self.parser.get_http_version() != "1.0"
-                        and self.parser.should_keep_alive()
+                        self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
                     )
                     self._hot = hot
                     self.cycle = hot  # type: ignore[assignment]

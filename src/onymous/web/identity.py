@@ -194,9 +194,7 @@ class IdentityWeb:
             Wanted(e.identity_type, e.old_value, e.new_value) for e in wanted.identity_changes
         ]
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        change_identities(
-            self._resolver, question, call.parts["mpid"], changes, settle(future)
-        )
+        change_identities(self._resolver, question, call.parts["mpid"], changes, settle(future))
         answer = await future
         if answer.refusal is not None:
             return refused(answer.refusal, request_id)

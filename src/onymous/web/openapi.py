@@ -8,7 +8,11 @@ from typing import Any
 from onymous.rules.identifiers import TYPES
 
 _ERROR = {"$ref": "#/components/schemas/Error"}
-_BASIC = [{"basic": []}, {"key": []}, {"key": [], "signature": [], "date": []}]
+_BASIC: list[dict[str, list[str]]] = [
+    {"basic": []},
+    {"key": []},
+    {"key": [], "signature": [], "date": []},
+]
 _KEY_IN_PATH = {"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}
 _MPID = {
     "name": "mpid",

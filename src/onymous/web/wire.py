@@ -30,7 +30,7 @@ class IdentityBody(msgspec.Struct, kw_only=True):
     previous_mpid: str | int | None = None
     request_id: str | None = None
     #: how one SDK spells it
-    requestId: str | None = None  # noqa: N815
+    requestId: str | None = None
     context: Any = None
 
 
@@ -40,7 +40,7 @@ class ModifyBody(msgspec.Struct, kw_only=True):
     environment: str | None = None
     identity_changes: list[ModifyEntry] | None = None
     request_id: str | None = None
-    requestId: str | None = None  # noqa: N815
+    requestId: str | None = None
 
 
 class ModifyEntry(msgspec.Struct, kw_only=True):
@@ -114,14 +114,11 @@ def identity_body(answer: Answer, *, matches: bool = True) -> bytes:
     if answer.trace is None and answer.matches is None:
         matched = _encode(answer.matched) if matches and answer.matched else b"{}"
         mpid = b"null" if answer.mpid is None else b'"%b"' % answer.mpid.encode()
-        return (
-            b'{"context":null,%b"is_ephemeral":%b,"mpid":%b,"is_logged_in":%b}'
-            % (
-                b'"matched_identities":%b,' % matched if matches else b"",
-                b"true" if answer.ephemeral else b"false",
-                mpid,
-                b"true" if answer.logged_in else b"false",
-            )
+        return b'{"context":null,%b"is_ephemeral":%b,"mpid":%b,"is_logged_in":%b}' % (
+            b'"matched_identities":%b,' % matched if matches else b"",
+            b"true" if answer.ephemeral else b"false",
+            mpid,
+            b"true" if answer.logged_in else b"false",
         )
     body: dict[str, Any] = {"context": None}
     if matches:
