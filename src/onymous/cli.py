@@ -20,15 +20,14 @@ from rich.tree import Tree
 
 from onymous.app import Core, running
 from onymous.crypto import KeyProblem
-from onymous.lab.demonstrate import demonstrate
-from onymous.flows.tenants import Applied, apply
+from onymous.flows.tenants import Applied, BadDocument, ChangeRefused, apply, starter
 from onymous.lab.check import BadScenario, Result
 from onymous.lab.check import read as read_scenarios
 from onymous.lab.check import run as run_scenarios
+from onymous.lab.demonstrate import demonstrate
 from onymous.observe import set_up_logging
 from onymous.serving import Server, listen
 from onymous.settings import TABLE, SettingError, Settings, load
-from onymous.starter import starter
 from onymous.store.port import StoreError
 
 T = TypeVar("T")
@@ -131,12 +130,17 @@ def apply_(
         errors.print(f"[red]{file} cannot be read: {type(error).__name__}[/]")
         raise typer.Exit(2) from None
 
-    async def work() -> Applied:
-        async with running(_settings(store=store)) as core:
-            now = time.time_ns() // 1_000_000
-            return await apply(core.store, core.key, text, dry_run=dry_run, now_ms=now)
-
-    out = _run(work())
+    try:
+        out = _run(_apply(_settings(store=store), text, dry_run))
+    except BadDocument as error:
+        for problem in error.problems:
+            errors.print(f"problem: {problem}", highlight=False, markup=False)
+        raise typer.Exit(1) from None
+    except ChangeRefused as error:
+        for step in error.refused:
+            errors.print(str(step), highlight=False, markup=False)
+        errors.print("[red]refused: nothing was changed[/]")
+        raise typer.Exit(1) from None
     if as_json:
         typer.echo(msgspec.json.encode(out).decode())
     else:
@@ -145,26 +149,29 @@ def apply_(
         raise typer.Exit(1)
 
 
+async def _apply(settings: Settings, text: str, dry_run: bool) -> Applied:
+    async with running(settings) as core:
+        now = time.time_ns() // 1_000_000
+        return await apply(
+            core.store, core.key, text, dry_run=dry_run, actor="operator", now_ms=now
+        )
+
+
 def _show_applied(out: Applied) -> None:
-    for problem in out.problems:
-        console.print(f"[red]problem[/] {problem}", highlight=False, markup=True)
     for warning in out.warnings:
-        console.print(f"[yellow]advice[/] {warning}", highlight=False)
+        console.print(f"advice: {warning}", highlight=False, markup=False)
     for step in out.steps:
         console.print(str(step), highlight=False, markup=False)
-    if out.refused:
-        console.print("[red]refused: nothing was changed[/]")
-        return
-    if not out.steps:
-        console.print("nothing to do")
+    if not out.changed:
+        console.print("nothing to change")
     if out.dry_run:
         console.print("dry run: nothing was changed")
     if out.credentials:
         table = Table(title="new credentials: secrets are shown this once", title_justify="left")
-        for column in ("input", "api key", "secret"):
+        for column in ("workspace", "input", "api key", "secret"):
             table.add_column(column, overflow="fold")
         for c in out.credentials:
-            table.add_row(c.input, c.api_key, c.secret)
+            table.add_row(c.workspace, c.input, c.api_key, c.secret)
         console.print(table)
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from onymous.rules import checks, documents
-from onymous.rules.identifiers import TYPES
+from onymous.rules.identifiers import DEFAULT_PRIORITY, TYPES
 from onymous.rules.strategies import STRATEGIES, Blocked, ScopeConfig, compile_plan
 from onymous.rules.wording import Problem
 
@@ -81,11 +81,14 @@ def test_a_new_scope_of_every_strategy_is_usable(name: str) -> None:
     assert compile_plan(config).strategy.name == name
 
 
-@pytest.mark.parametrize("name", ["profile_conversion", "profile_link", "profile_isolation"])
-def test_the_default_ranking_must_put_email_logins_above_phones(name: str) -> None:
-    """The documented default ranking has the phone above e-mail; as a login type it may not."""
-    found = checks.problems(documents.with_presets(ScopeConfig(strategy=name)))
-    assert [p.field for p in found] == ["priority[2]"]
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_new_scope_needs_nothing_but_its_strategy(name: str) -> None:
+    """The documented ranking has the phone above e-mail; login types move up by themselves."""
+    config = documents.with_presets(ScopeConfig(strategy=name))
+    assert checks.problems(config) == []
+    assert sorted(config.priority) == sorted(DEFAULT_PRIORITY)
+    immutable = documents.with_presets(ScopeConfig(strategy="default", immutable=("customerid",)))
+    assert immutable.priority == DEFAULT_PRIORITY
 
 
 def test_what_a_problem_says_to_write_solves_it() -> None:

@@ -119,7 +119,7 @@ def test_other_spellings_fold_only_where_the_entrance_folds(spelling: str, name:
             "ABCDEF00-0000-0000-0000-00000000000A",
             "abcdef00-0000-0000-0000-00000000000a",
             "",
-        ),  # noqa: E501
+        ),
         ("ios_idfv", "ABC", "ABC", ""),
         ("other", "x" * 256, "x" * 256, ""),
         ("other", "x" * 257, None, "too_long"),

@@ -212,14 +212,25 @@ def _plain(state: State) -> dict[str, Any]:
         workspaces[name] = out
     scopes = {}
     for name, scope in state.scopes.items():
-        usual_scope = documents.with_presets(ScopeConfig(strategy=scope.strategy))
-        scopes[name] = {"strategy": scope.strategy, **_differing(scope, usual_scope)}
+        scopes[name] = {"strategy": scope.strategy, **_differing(scope, _usual(scope))}
     return {
         "organization": state.organization or "",
         "accounts": list(state.accounts),
         "scopes": scopes,
         "workspaces": workspaces,
     }
+
+
+def _usual(scope: ScopeConfig) -> ScopeConfig:
+    """Return what a document need not say about a scope of this strategy and these types."""
+    preset = documents.with_presets(ScopeConfig(strategy=scope.strategy))
+    ranked = ScopeConfig(
+        strategy=scope.strategy,
+        login=scope.login,
+        unique=scope.unique,
+        immutable=scope.immutable,
+    )
+    return msgspec.structs.replace(preset, priority=documents.with_presets(ranked).priority)
 
 
 def _differing(config: msgspec.Struct, usual: msgspec.Struct) -> dict[str, Any]:

@@ -1,229 +1,207 @@
-"""Tenancy: one document says what shall be; applying it creates what is missing.
+"""Who calls: every input with its rights and its scope's plan, in memory, by API key.
 
-Everything happens in one transaction with its audit entries. Secrets are generated here, returned
-once, and kept sealed under the operator's key.
+The face of tenancy for the other rooms; applying documents is in `configure`, secrets in
+`credentials`.
 """
 
 from __future__ import annotations
 
+import importlib.resources
+import json
+
 import msgspec
 
-from onymous.crypto import MasterKey, new_key_pair
-from onymous.flows import documents
-from onymous.flows.callers import Caller, Directory, Names, has_data, read_state
-from onymous.rules.documents import advice, decode
-from onymous.rules.tenants import Document, InputConfig, Step, diff
-from onymous.rules.wording import Problem
-from onymous.store import sql
-from onymous.store import tenants_sql as tsql
-from onymous.store.port import Session, Store, Transaction
+from onymous.crypto import MasterKey
+from onymous.flows import tenancy
+from onymous.flows.configure import Applied, BadDocument, ChangeRefused, apply, export, parse
+from onymous.flows.credentials import (
+    Credential,
+    Issued,
+    issue_secret,
+    list_secrets,
+    revoke_secret,
+)
+from onymous.flows.tenancy import decode_scope, has_data, stored_input
+from onymous.rules.strategies import Plan, compile_plan
+from onymous.store import tenants_sql as sql
+from onymous.store.port import Row, Session, Store
 
 __all__ = [
     "Applied",
+    "BadDocument",
     "Caller",
+    "ChangeRefused",
     "Credential",
     "Directory",
+    "Issued",
     "Names",
     "apply",
+    "export",
     "has_data",
     "issue_secret",
-    "revoke_secrets",
+    "list_secrets",
+    "parse",
+    "revoke_secret",
+    "starter",
 ]
 
-_encode = msgspec.msgpack.Encoder().encode
-#: how many secrets of an input may be live at once
-MOST_LIVE = 2
+#: reads of tenancy before changes that never end are reported
+_MOST_LOADS = 20
 
 
-class Credential(msgspec.Struct, frozen=True):
-    """A new key and secret; the secret is shown this once and never again."""
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """One input or feed as a request meets it; see `InputConfig` for the flags."""
 
-    input: str
+    input: int
+    name: str
+    kind: str
+    workspace: int
+    workspace_name: str
+    scope: int
+    scope_name: str
+    plan: Plan
     api_key: str
-    secret: str
+    #: live secrets, oldest first
+    secrets: tuple[bytes, ...]
+    active: bool = True
+    key_only: bool = False
+    server_side: bool = False
+    fold_keys: bool = False
+    search_key_only: bool = False
+    allow_read_only: bool = True
+    permissions: frozenset[str] = frozenset()
+    cors_origins: tuple[str, ...] = ("*",)
+    max_age_s: int = 86_400
+    skew_s: int = 900
+    requests_per_second: int = 0
+    config_flags: dict[str, str] = {}
+    #: feeds: the platform whose rows these are
+    act_as: str | None = None
+
+    def pool(self, environment: str) -> int:
+        """Return the number of the pool of an environment; anything else is production."""
+        return self.scope * 2 + (environment == "development")
+
+    def __repr__(self) -> str:
+        return f"Caller({self.workspace_name}/{self.name}, {self.kind}, scope {self.scope_name})"
 
 
-class Applied(msgspec.Struct, kw_only=True):
-    """What applying a document did, or would do."""
+class Names:
+    """Names of inputs and workspaces by their numbers, for people who read histories."""
 
-    steps: list[Step] = []
-    #: mistakes; with any of them nothing was applied
-    problems: list[Problem] = []
-    warnings: list[Problem] = []
-    credentials: list[Credential] = []
-    dry_run: bool = False
+    def __init__(self, inputs: dict[int, str], workspaces: dict[int, str]) -> None:
+        self._inputs, self._workspaces = inputs, workspaces
 
-    @property
-    def refused(self) -> bool:
-        """Return whether the document was refused as a whole."""
-        return bool(self.problems) or any(s.action == "refuse" for s in self.steps)
+    def input(self, number: int) -> str:
+        """Return the name of an input; number 0 is this process itself (library, imports)."""
+        return self._inputs.get(number) or _nameless("input", number)
 
-
-async def apply(
-    store: Store,
-    key: MasterKey,
-    document: str,
-    *,
-    dry_run: bool = False,
-    actor: str = "operator",
-    now_ms: int,
-) -> Applied:
-    """Apply a YAML document: create what is missing, refuse unsafe changes, change nothing else.
-
-    One refused step refuses the whole document. Applying it twice changes nothing the second time.
-    """
-    try:
-        data, lines = documents.read(document)
-    except documents.Unreadable as error:
-        return Applied(problems=[error.problem], dry_run=dry_run)
-    wanted, problems = decode(data, lines)
-    if wanted is None:
-        return Applied(problems=problems, dry_run=dry_run)
-    out = Applied(warnings=advice(wanted), dry_run=dry_run)
-    async with store.write("apply") as tx:
-        # the version row is written first: on every engine it makes two applies take turns
-        version = await _take_version(tx)
-        out.steps = diff((await read_state(tx)).state, wanted)
-        if out.refused or dry_run or not any(s.action in _DOING for s in out.steps):
-            return out
-        work = _Work(tx, key, wanted, actor, now_ms)
-        for step in out.steps:
-            if step.action in _DOING:
-                await work.carry_out(step)
-        out.credentials = work.credentials
-        await tx.run(sql.META_PUT, "tenants_version", str(version + 1).encode())
-    return out
+    def workspace(self, number: int) -> str:
+        """Return the name of a workspace."""
+        return self._workspaces.get(number) or _nameless("workspace", number)
 
 
-_DOING = ("create", "update")
+def _nameless(noun: str, number: int) -> str:
+    return f"{noun} {number}" if number else "local"
 
 
-async def _take_version(tx: Transaction) -> int:
-    await tx.run(sql.META_ONCE, "tenants_version", b"0")
-    rows = await tx.rows(sql.META_GET, "tenants_version")
-    version = bytes(rows[0][0])
-    await tx.run(sql.META_PUT, "tenants_version", version)
-    return int(version)
+class Directory:
+    """All callers in memory. Starts empty: call `load`, then `refresh_if_changed` now and then."""
+
+    def __init__(self, store: Store, key: MasterKey) -> None:
+        self._store, self._key = store, key
+        self._callers: dict[str, Caller] = {}
+        self._by_id: dict[int, Caller] = {}
+        #: grows with every load, so that caches of callers know when they are stale
+        self.version = 0
+        self._read_version = -1
+        self.names = Names({}, {})
+
+    def find(self, api_key: str) -> Caller | None:
+        """Return whose API key this is, active or not, or None."""
+        return self._callers.get(api_key)
+
+    def by_id(self, number: int) -> Caller | None:
+        """Return the input of a number, active or not, or None."""
+        return self._by_id.get(number)
+
+    def __len__(self) -> int:
+        return len(self._callers)
+
+    def callers(self) -> list[Caller]:
+        """Return every input, in the order they were made."""
+        return list(self._by_id.values())
+
+    async def load(self) -> None:
+        """Read tenancy and replace what is in memory, at once.
+
+        Raises `KeyProblem` when the master key does not open the secrets; the old content then
+        stays in force.
+        """
+        for _ in range(_MOST_LOADS):
+            async with self._store.read() as session:
+                version = await tenancy.version(session)
+                callers, names = await self._read(session)
+                # SQLite shows each statement the last commit: read again if one came between
+                if await tenancy.version(session) == version:
+                    break
+        self._callers = {c.api_key: c for c in callers}
+        self._by_id = {c.input: c for c in callers}
+        self.names, self._read_version = names, version
+        self.version += 1
+
+    async def refresh_if_changed(self) -> bool:
+        """Load again if any process changed tenancy; return whether it did."""
+        async with self._store.read() as session:
+            version = await tenancy.version(session)
+        if version == self._read_version:
+            return False
+        await self.load()
+        return True
+
+    async def _read(self, session: Session) -> tuple[list[Caller], Names]:
+        secrets: dict[int, list[bytes]] = {}
+        for _, number, sealed in await session.rows(sql.SECRETS_LIVE):
+            secrets.setdefault(number, []).append(tenancy.unseal(self._key, number, sealed))
+        rows = await session.rows(sql.CALLERS)
+        callers = [_caller(row, tuple(secrets.get(row[0], ()))) for row in rows]
+        workspaces = {row[0]: row[1] for row in await session.rows(sql.WORKSPACE_NAMES)}
+        return callers, Names({c.input: c.name for c in callers}, workspaces)
 
 
-class _Work:
-    """Carries out the steps of one document, in order."""
-
-    def __init__(
-        self, tx: Transaction, key: MasterKey, wanted: Document, actor: str, now_ms: int
-    ) -> None:
-        self._tx, self._key, self._wanted = tx, key, wanted
-        self._actor, self._now = actor, now_ms
-        self.credentials: list[Credential] = []
-
-    async def carry_out(self, step: Step) -> None:
-        """Do one step and write its audit entry."""
-        await getattr(self, f"_{step.action}_{step.noun}")(step.name)
-        detail = msgspec.json.encode({"changes": step.changes})
-        subject = f"{step.noun} {step.name}"
-        await self._tx.run(sql.AUDIT_ADD, self._now, self._actor, step.action, subject, detail)
-
-    async def _id(self, statement: str, name: str) -> int:
-        for row in await self._tx.rows(statement):
-            if row[1] == name:
-                return int(row[0])
-        raise KeyError(name)
-
-    async def _create_organization(self, name: str) -> None:
-        await self._tx.rows(tsql.ORGANIZATION_ADD, name)
-
-    async def _create_account(self, name: str) -> None:
-        organization = await self._id(tsql.ORGANIZATIONS, self._wanted.organization)
-        await self._tx.rows(tsql.ACCOUNT_ADD, organization, name)
-
-    async def _create_scope(self, name: str) -> None:
-        config = _encode(self._wanted.scopes[name])
-        await self._tx.rows(tsql.SCOPE_ADD, name, config, self._now)
-
-    async def _update_scope(self, name: str) -> None:
-        config = _encode(self._wanted.scopes[name])
-        await self._tx.run(tsql.SCOPE_SET, config, self._now, name)
-
-    async def _create_workspace(self, name: str) -> None:
-        workspace = self._wanted.workspaces[name]
-        account = await self._id(tsql.ACCOUNTS, workspace.account)
-        scope = await self._id(tsql.SCOPES, workspace.scope)
-        await self._tx.rows(tsql.WORKSPACE_ADD, name, account, scope, _encode({}))
-
-    async def _update_workspace(self, name: str) -> None:
-        workspace = self._wanted.workspaces[name]
-        account = await self._id(tsql.ACCOUNTS, workspace.account)
-        scope = await self._id(tsql.SCOPES, workspace.scope)
-        await self._tx.run(tsql.WORKSPACE_SET, account, scope, name)
-
-    def _config(self, full: str) -> tuple[str, str, InputConfig]:
-        workspace, _, name = full.partition("/")
-        return workspace, name, self._wanted.workspaces[workspace].inputs[name].resolved()
-
-    async def _create_input(self, full: str) -> None:
-        workspace, name, config = self._config(full)
-        place = await self._id(tsql.WORKSPACES, workspace)
-        generated, secret = new_key_pair()
-        key = config.api_key or generated
-        settings = _encode(msgspec.structs.replace(config, api_key=key))
-        rows = await self._tx.rows(
-            tsql.INPUT_ADD, name, place, config.kind, key, settings, int(config.active)
-        )
-        sealed = self._key.seal(secret.encode(), _context(int(rows[0][0])))
-        await self._tx.run(tsql.SECRET_ADD, int(rows[0][0]), sealed, self._now)
-        self.credentials.append(Credential(full, key, secret))
-
-    async def _update_input(self, full: str) -> None:
-        workspace, name, config = self._config(full)
-        place = await self._id(tsql.WORKSPACES, workspace)
-        key = await _key_of(self._tx, place, name)
-        settings = _encode(msgspec.structs.replace(config, api_key=key))
-        await self._tx.run(tsql.INPUT_SET, settings, int(config.active), place, name)
+def _caller(row: Row, secrets: tuple[bytes, ...]) -> Caller:
+    number, name, kind, api_key, settings, active, workspace, w_name, scope, s_name, config = row
+    flags = stored_input(kind, api_key, settings, active)
+    return Caller(
+        input=number,
+        name=name,
+        kind=kind,
+        workspace=workspace,
+        workspace_name=w_name,
+        scope=scope,
+        scope_name=s_name,
+        plan=compile_plan(decode_scope(config)),
+        api_key=api_key,
+        secrets=secrets,
+        active=flags.active,
+        key_only=bool(flags.key_only),
+        server_side=bool(flags.server_side),
+        fold_keys=flags.fold_keys,
+        search_key_only=flags.search_key_only,
+        allow_read_only=flags.allow_read_only,
+        permissions=frozenset(flags.permissions),
+        cors_origins=flags.cors_origins,
+        max_age_s=flags.max_age_s,
+        skew_s=flags.skew_s,
+        requests_per_second=flags.requests_per_second,
+        config_flags=flags.config_flags,
+        act_as=flags.act_as,
+    )
 
 
-async def _key_of(session: Session, workspace: int, name: str) -> str:
-    for row in await session.rows(tsql.INPUTS):
-        if (row[1], row[2]) == (name, workspace):
-            return str(row[4])
-    raise KeyError(name)
-
-
-def _context(input_id: int) -> bytes:
-    """What a sealed secret is bound to: it opens as the secret of no other input."""
-    return b"input:%d" % input_id
-
-
-async def issue_secret(
-    store: Store, key: MasterKey, input_id: int, *, actor: str, now_ms: int
-) -> str:
-    """Issue another secret for an input and return it, once; at most two are live.
-
-    Raises ValueError where two are live already.
-    """
-    _, secret = new_key_pair()
-    async with store.write("secret") as tx:
-        await _take_version(tx)
-        if len(await tx.rows(tsql.SECRETS_OF, input_id)) >= MOST_LIVE:
-            raise ValueError("two secrets are live already: revoke the older one first")
-        await tx.run(
-            tsql.SECRET_ADD, input_id, key.seal(secret.encode(), _context(input_id)), now_ms
-        )
-        await _bump(tx, actor, "issue_secret", input_id, now_ms)
-    return secret
-
-
-async def revoke_secrets(store: Store, input_id: int, *, actor: str, now_ms: int) -> int:
-    """Revoke all live secrets of an input but the newest; return how many."""
-    async with store.write("secret") as tx:
-        await _take_version(tx)
-        live = [int(row[0]) for row in await tx.rows(tsql.SECRETS_OF, input_id)]
-        for old in live[:-1]:
-            await tx.run(tsql.SECRET_REVOKE, now_ms, old)
-        await _bump(tx, actor, "revoke_secrets", input_id, now_ms)
-    return max(0, len(live) - 1)
-
-
-async def _bump(tx: Transaction, actor: str, action: str, input_id: int, now_ms: int) -> None:
-    version = await _take_version(tx)
-    await tx.run(sql.META_PUT, "tenants_version", str(version + 1).encode())
-    await tx.run(sql.AUDIT_ADD, now_ms, actor, action, f"input {input_id}", b"{}")
+def starter(organization: str = "My company", workspace: str = "My app") -> str:
+    """Return the commented document that `onymous init` writes; `apply` accepts it as it is."""
+    text = importlib.resources.files("onymous").joinpath("starter.yaml").read_text("utf-8")
+    for name, value in (("ORGANIZATION", organization), ("WORKSPACE", workspace)):
+        text = text.replace(f"{{{name}}}", json.dumps(value, ensure_ascii=False))
+    return text

@@ -20,10 +20,30 @@ from onymous.lab.demo import Outcome, Watched, as_json, drive, show, story
 from onymous.lab.replay import Credentials
 from onymous.lab.simulate import PRESETS, simulate
 from onymous.settings import SettingError, load
-from onymous.starter import starter
 
 #: a file that marks a folder as one the demo may empty
 MARK = "this-is-a-demo"
+#: the demo's tenants: like the starter, with e-mail as a second login type
+TENANTS = """
+organization: Demo company
+scopes:
+  people:
+    strategy: profile_conversion
+    login: [customerid, email]
+    unique: [customerid, email]
+    priority: [customerid, email, mobile_number, ios_idfv, android_uuid, ios_idfa, android_aaid,
+               roku_aid, roku_publisher_id, device_application_stamp]
+    email_lower: true
+    phone_e164: true
+    # every visitor of the demo's apps who has not registered is "guest": nobody's id
+    blocked: [{type: customerid, value: guest}]
+workspaces:
+  shop:
+    scope: people
+    inputs:
+      website: {kind: web}
+      backend: {kind: server, permissions: ["search:any", "history:read", "explain"]}
+"""
 #: the demo sends as fast as it can; real people are slower
 CLICKS = 8_000
 
@@ -45,7 +65,7 @@ async def demonstrate(
     if world not in PRESETS:
         raise SettingError(f"world must be one of {', '.join(PRESETS)}")
     keys = await _prepare(folder)
-    app, server = keys["main/website"], keys["main/backend"]
+    app, server = keys["website"], keys["backend"]
     console.print("Onymous: one person, many names. Starting a server ...")
     async with _served(folder, port) as url:
         console.print(f"serving on {url}; simulated people arrive over HTTP", highlight=False)
@@ -65,7 +85,7 @@ async def _prepare(folder: pathlib.Path) -> dict[str, tuple[str, str]]:
     settings = load({"store": f"sqlite:{folder}"}, environ={})
     async with running(settings) as core:
         now = time.time_ns() // 1_000_000
-        out = await apply(core.store, core.key, starter("Demo company"), now_ms=now)
+        out = await apply(core.store, core.key, TENANTS, actor="demo", now_ms=now)
     return {c.input: (c.api_key, c.secret) for c in out.credentials}
 
 

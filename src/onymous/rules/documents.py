@@ -7,14 +7,16 @@ The text is already plain lists, mappings and scalars here (`onymous.flows.docum
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from onymous.rules import checks
+from onymous.rules.identifiers import DEFAULT_PRIORITY
 from onymous.rules.inputs import input_problems, input_warnings
-from onymous.rules.strategies import STRATEGIES, Blocked, ScopeConfig
+from onymous.rules.strategies import STRATEGIES, Blocked, ScopeConfig, login_types
 from onymous.rules.tenants import FEED_KINDS, Document, InputConfig, Workspace
 from onymous.rules.wording import Problem, hint, path, shorten
 
@@ -258,7 +260,7 @@ class _Reader:
                     values[field.name] = msgspec.convert(value, field.type)
                 except msgspec.ValidationError as error:
                     at = path(where, field.name)
-                    self.add([_mistyped(at, str(error), value)])
+                    self.add([_mistyped(at, str(error), value, field.type)])
             elif field.required:
                 self.problem(path(where, field.name), "it is missing", f"write {field.name}: ...")
         for name, value in (instead_of or {}).items():
@@ -267,26 +269,42 @@ class _Reader:
 
 
 def with_presets(config: ScopeConfig) -> ScopeConfig:
-    """Return a configuration whose login and unique types are stated where they can be chosen."""
+    """Return a configuration that states what its strategy and ranking leave open.
+
+    Login and unique types that were left out become those the strategy starts with; the default
+    ranking puts immutable and login types first, as a stated ranking must.
+    """
     strategy = STRATEGIES.get(config.strategy)
-    if strategy is None or strategy.fixed is not None:
+    if strategy is None:
         return config
-    return msgspec.structs.replace(
-        config,
-        login=strategy.preset if config.login is None else config.login,
-        unique=strategy.preset if config.unique is None else config.unique,
-    )
+    if strategy.fixed is None:
+        config = msgspec.structs.replace(
+            config,
+            login=strategy.preset if config.login is None else config.login,
+            unique=strategy.preset if config.unique is None else config.unique,
+        )
+    if config.priority != DEFAULT_PRIORITY:
+        return config
+    logins = login_types(config)
+    ranked = sorted(DEFAULT_PRIORITY, key=lambda n: (n not in config.immutable, n not in logins))
+    return msgspec.structs.replace(config, priority=tuple(ranked))
 
 
-def _mistyped(at: str, message: str, value: object) -> Problem:
+def _mistyped(at: str, message: str, value: object, kind: Any) -> Problem:
     """Put msgspec's message into our words."""
     found = re.search(r" - at `\$([^`]*)`$", message)
     if found:
         at += found[1].replace("[...]", "")
         message = message[: found.start()]
+    if typing.get_origin(kind) is typing.Literal:
+        words = typing.get_args(kind)
+        return Problem(at, f"{shorten(value)} is none of {', '.join(words)}", hint(value, words))
+    missing = re.fullmatch(r"Object missing required field `(\w+)`", message)
+    if missing:
+        return Problem(path(at, missing[1]), "it is missing", f"write {missing[1]}: ...")
     match = re.fullmatch(r"Expected `([^`]*)`, got `([^`]*)`", message)
     if match is None:
-        return Problem(at, message.rstrip(".").lower(), "write one of the values in the manual")
+        return Problem(at, message.rstrip(".").lower(), "see this field in the manual")
     wanted = [_KINDS.get(w.strip(), w.strip()) for w in match[1].split("|")]
     got = _KINDS.get(match[2], match[2])
     instead = f"write {wanted[0]}"
