@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": {"*"},
     "library": {"app", "settings", "flows", "rules"},
     "lab": {"app", "serving", "library", "settings", "flows", "rules"},
-    "cli": {"app", "serving", "library", "lab", "settings", "observe"},
+    "cli": {"app", "serving", "library", "lab", "settings", "observe", "crypto", "flows"}
+    | {"store.port"},
     "__init__": {"library"},
     "__main__": {"cli"},
 }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import pathlib
-import sys
+import tempfile
 import time
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from onymous.app import Core, running
+from onymous.app import running
 from onymous.crypto import KeyProblem
 from onymous.flows.tenants import Applied, BadDocument, ChangeRefused, apply, starter
 from onymous.lab.check import BadScenario, Result
@@ -238,25 +237,11 @@ async def _check(files: list[str], store: str | None) -> list[Result]:
         if not path.is_file():
             raise BadScenario(f"{name} is not a file")
         cases += read_scenarios(path.read_text("utf-8"), path.name)
-    url = store or f"sqlite:{pathlib.Path(sys.prefix) / 'onymous-check'}-{time.time_ns()}"
-    settings = _settings(store=url)
-    core = Core(settings)
-    await core.start()
-    try:
-        # far above any tenant's scope, and new for every run
-        first = 1_000_000 + (time.time_ns() // 1_000_000) % 1_000_000_000 * 1000
-        return await run_scenarios(core, cases, first)
-    finally:
-        await core.close()
-        if store is None:
-            await asyncio.to_thread(_remove, url)
-
-
-def _remove(url: str) -> None:
-    folder = pathlib.Path(url.removeprefix("sqlite:"))
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
+    with tempfile.TemporaryDirectory(prefix="onymous-check-") as folder:
+        async with running(_settings(store=store or f"sqlite:{folder}/store")) as core:
+            # far above any tenant's scope, and new for every run
+            first = 1_000_000 + (time.time_ns() // 1_000_000) % 1_000_000_000 * 1000
+            return await run_scenarios(core, cases, first)
 
 
 @app.command()

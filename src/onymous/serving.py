@@ -112,7 +112,7 @@ class Server:
         s = self.settings
         app = application(self.core, self.metrics)
         too_large = raw(refused(BodyTooLarge(most=s.max_identity_body_bytes), None))
-        protocol = hot_protocol(app.hot(), s.max_identity_body_bytes, lambda: too_large)
+        protocol = hot_protocol(app.hot(), s.max_identity_body_bytes, too_large)
         config = uvicorn.Config(
             app,
             http=protocol,

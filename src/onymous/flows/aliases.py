@@ -33,54 +33,64 @@ async def request_alias(
     resolver: Resolver, store: Store, question: Question, wanted: AliasRequest
 ) -> Answer:
     """Check and record an alias; the answer's outcome is `applied` or `rejected` with a reason."""
-    plan, pool = question.caller.plan, question.caller.pool(question.environment)
-    source = resolver.mpids.parse(wanted.source_mpid)
-    destination = resolver.mpids.parse(wanted.destination_mpid)
-    start, end = window(
-        wanted.start_unixtime_ms or None, wanted.end_unixtime_ms or None, question.now_ms, plan
-    )
-    alias = Alias(
-        source=source or 0,
-        destination=destination or 0,
-        start_ms=start,
-        end_ms=end,
-        scope=wanted.scope or ("device" if wanted.device_application_stamp else "mpid"),
-        device_stamp=wanted.device_application_stamp,
-        signed=wanted.signed,
-    )
+    alias = _alias(resolver, question, wanted)
     request = request_key(question.caller.input, question.request_id)
     async with store.write("alias") as tx:
         if request is not None and (again := await _again(tx, question, request)):
             return again
-        probe = Probe(pool, {}, None, (alias.source, alias.destination))
-        records = {r.pid: r for r in (await tx.find([probe]))[0].records if r.pool == pool}
-        one, two = records.get(alias.source), records.get(alias.destination)
-        refusal: type[Refusal] | None = refuse(alias, one, two, plan)
-        if refusal is not None or one is None or two is None:
-            return Answer(refusal=(refusal or AliasInvalid)())
-        prior = [
-            Alias(source=s, destination=d, start_ms=a, end_ms=b, scope=c, device_stamp=e)
-            for s, d, a, b, c, e in await tx.rows(
-                sql.ALIASES_TOUCHING, one.pid, two.pid, one.pid, two.pid
-            )
-        ]
-        outcome = decide_alias(alias, one, two, prior, plan, _STAMP)
-        await _record(tx, question, pool, alias, outcome, (one, two))
-        said = "applied" if outcome.applied else "rejected"
-        answer = Answer(outcome=said, reason=outcome.reason or None)
-        if request is not None:
+        answer = await _decide(tx, question, alias)
+        if answer.refusal is None and request is not None:
             row = (question.caller.input, request, question.now_ms, question.digest, keep(answer))
             await tx.run(sql.REPLAY_PUT, *row)
-    if not outcome.applied:
+    if answer.outcome == "rejected":
         resolver.diagnostics.add(
             "alias_rejected",
             question.now_ms,
             question.caller.workspace,
             question.caller.input,
             question.request_id,
-            {"reason": outcome.reason},
+            {"reason": answer.reason},
         )
     return answer
+
+
+def _alias(resolver: Resolver, question: Question, wanted: AliasRequest) -> Alias:
+    """Make the alias asked for; an MPID that cannot be one is number 0, which nobody has."""
+    start, end = window(
+        wanted.start_unixtime_ms or None,
+        wanted.end_unixtime_ms or None,
+        question.now_ms,
+        question.caller.plan,
+    )
+    return Alias(
+        source=resolver.mpids.parse(wanted.source_mpid) or 0,
+        destination=resolver.mpids.parse(wanted.destination_mpid) or 0,
+        start_ms=start,
+        end_ms=end,
+        scope=wanted.scope or ("device" if wanted.device_application_stamp else "mpid"),
+        device_stamp=wanted.device_application_stamp,
+        signed=wanted.signed,
+    )
+
+
+async def _decide(tx: Transaction, question: Question, alias: Alias) -> Answer:
+    """Decide an alias on locked records and record it with its outcome."""
+    plan, pool = question.caller.plan, question.caller.pool(question.environment)
+    probe = Probe(pool, {}, None, (alias.source, alias.destination))
+    records = {r.pid: r for r in (await tx.find([probe]))[0].records if r.pool == pool}
+    one, two = records.get(alias.source), records.get(alias.destination)
+    refusal: type[Refusal] | None = refuse(alias, one, two, plan)
+    if refusal is not None or one is None or two is None:
+        return Answer(refusal=(refusal or AliasInvalid)())
+    rows = await tx.rows(sql.ALIASES_TOUCHING, one.pid, two.pid, one.pid, two.pid)
+    prior = [
+        Alias(source=s, destination=d, start_ms=a, end_ms=b, scope=c, device_stamp=e)
+        for s, d, a, b, c, e in rows
+    ]
+    outcome = decide_alias(alias, one, two, prior, plan, _STAMP)
+    await _record(tx, question, pool, alias, outcome, (one, two))
+    said = "applied" if outcome.applied else "rejected"
+    return Answer(outcome=said, reason=outcome.reason or None)
 
 
 async def _again(tx: Transaction, question: Question, request: bytes) -> Answer | None:

@@ -190,7 +190,9 @@ def _download(folder: Path) -> None:
         command = [*pip, *options, "--disable-pip-version-check", f"{PACKAGE}=={VERSION}"]
         try:
             # A fixed list of arguments, no shell.
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120)  # noqa: S603
+            done = subprocess.run(  # noqa: S603 - our own words, no shell
+                command, capture_output=True, text=True, timeout=120
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             reasons.append(type(error).__name__)
             continue

@@ -8,7 +8,7 @@ request (a pipelined one, gzip, `Expect`, an unknown path) goes the ordinary way
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -75,96 +75,99 @@ class HotRequest:
             transport.close()
 
 
-def hot_protocol(
-    table: HotTable, max_body: int, too_large: Callable[[], bytes]
-) -> type[HttpToolsProtocol]:
+class HotProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol with hot routes."""
+
+    table: ClassVar[HotTable] = {}
+    max_body: ClassVar[int] = 0
+    too_large: ClassVar[bytes] = b""
+    _hot: HotRequest | None = None
+    _active = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        """Take data; the keep-alive timer looks at the clock instead of being reset."""
+        task, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
+        super().data_received(data)
+        if self.timeout_keep_alive_task is None and self.parser is not None:
+            self.timeout_keep_alive_task = task
+        elif task is not None:
+            task.cancel()
+
+    def on_headers_complete(self) -> None:
+        """Take a hot request, or pass on."""
+        self._hot = None
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if not busy and self.parser.get_method() == b"POST":
+            path, _, query = self.url.partition(b"?")
+            handler = self.table.get((b"POST", path))
+            if handler is not None and not any(n in _UNUSUAL for n, _ in self.headers):
+                hot = HotRequest(self, handler, query)
+                hot.keep_alive = (
+                    self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+                )
+                self._hot = hot
+                self.cycle = hot  # type: ignore[assignment]
+                return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Collect the body within its bound."""
+        hot = self._hot
+        if hot is None:
+            super().on_body(body)
+        elif not hot.response_complete:
+            hot.body = hot.body + body if hot.body else body
+            if len(hot.body) > self.max_body:
+                hot.keep_alive = False
+                hot.respond(self.too_large)
+
+    def on_message_complete(self) -> None:
+        """Hand a complete hot request to its handler."""
+        hot = self._hot
+        if hot is None:
+            super().on_message_complete()
+            return
+        self._hot = None
+        if not hot.response_complete:
+            hot.more_body = False
+            hot.handler(hot)
+
+    def hot_done(self) -> None:
+        """Go on after a hot answer: pipelined requests, keep-alive."""
+        self.server_state.total_requests += 1
+        self._active = self.loop.time()
+        if self.pipeline:
+            self.flow.resume_reading()
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self.timeout_keep_alive_task is None:
+            self._arm(self.timeout_keep_alive)
+
+    def _arm(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that was idle for the whole time."""
+        self.timeout_keep_alive_task = None
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._arm(self.timeout_keep_alive)
+            return
+        idle = self.loop.time() - self._active
+        if self._active and idle < self.timeout_keep_alive:
+            self._arm(self.timeout_keep_alive - idle)
+        else:
+            self.transport.close()
+
+
+def hot_protocol(table: HotTable, max_body: int, too_large: bytes) -> type[HttpToolsProtocol]:
     """Return the protocol class that answers `table` before ASGI.
 
-    Bodies over `max_body` bytes are answered with `too_large()` and the connection is closed.
+    Bodies over `max_body` bytes are answered with the bytes `too_large`, and the connection is
+    closed.
     """
-
-    class HotProtocol(HttpToolsProtocol):
-        """uvicorn's HTTP/1.1 protocol with hot routes."""
-
-        _hot: HotRequest | None = None
-        _active = 0.0
-
-        def data_received(self, data: bytes) -> None:
-            """Take data; the keep-alive timer looks at the clock instead of being reset."""
-            task, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
-            super().data_received(data)
-            if self.timeout_keep_alive_task is None and self.parser is not None:
-                self.timeout_keep_alive_task = task
-            elif task is not None:
-                task.cancel()
-
-        def on_headers_complete(self) -> None:
-            """Take a hot request, or pass on."""
-            self._hot = None
-            busy = self.cycle is not None and not self.cycle.response_complete
-            if not busy and self.parser.get_method() == b"POST":
-                path, _, query = self.url.partition(b"?")
-                handler = table.get((b"POST", path))
-                if handler is not None and not any(n in _UNUSUAL for n, _ in self.headers):
-                    hot = HotRequest(self, handler, query)
-                    hot.keep_alive = (
-                        self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-                    )
-                    self._hot = hot
-                    self.cycle = hot  # type: ignore[assignment]
-                    return
-            super().on_headers_complete()
-
-        def on_body(self, body: bytes) -> None:
-            """Collect the body within its bound."""
-            hot = self._hot
-            if hot is None:
-                super().on_body(body)
-            elif not hot.response_complete:
-                hot.body = hot.body + body if hot.body else body
-                if len(hot.body) > max_body:
-                    hot.keep_alive = False
-                    hot.respond(too_large())
-
-        def on_message_complete(self) -> None:
-            """Hand a complete hot request to its handler."""
-            hot = self._hot
-            if hot is None:
-                super().on_message_complete()
-                return
-            self._hot = None
-            if not hot.response_complete:
-                hot.more_body = False
-                hot.handler(hot)
-
-        def hot_done(self) -> None:
-            """Go on after a hot answer: pipelined requests, keep-alive."""
-            self.server_state.total_requests += 1
-            self._active = self.loop.time()
-            if self.pipeline:
-                self.flow.resume_reading()
-                cycle, app = self.pipeline.pop()
-                self._start_asgi_task(cycle, app)
-            elif self.timeout_keep_alive_task is None:
-                self._arm(self.timeout_keep_alive)
-
-        def _arm(self, seconds: float) -> None:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                seconds, self.timeout_keep_alive_handler
-            )
-
-        def timeout_keep_alive_handler(self) -> None:
-            """Close a connection that was idle for the whole time."""
-            self.timeout_keep_alive_task = None
-            if self.transport.is_closing():
-                return
-            if self.cycle is not None and not self.cycle.response_complete:
-                self._arm(self.timeout_keep_alive)
-                return
-            idle = self.loop.time() - self._active
-            if self._active and idle < self.timeout_keep_alive:
-                self._arm(self.timeout_keep_alive - idle)
-            else:
-                self.transport.close()
-
-    return HotProtocol
+    attributes = {"table": table, "max_body": max_body, "too_large": too_large}
+    return type("ServedProtocol", (HotProtocol,), attributes)

@@ -105,34 +105,42 @@ def _identity_paths() -> dict[str, Any]:
         "/v1/search": _resolve(
             "search", "Look someone up.", "Never creates or changes anything; 404 if nobody."
         ),
-        "/v1/{mpid}/modify": {
-            "post": {
-                "operationId": "modify",
-                "summary": "Change a person's names.",
-                "description": "The MPID stays. A unique value moves here from its owner.",
-                "parameters": [_MPID, _EXPLAIN],
-                "requestBody": _body("ModifyRequest"),
-                "responses": _answers(200, 400, 401, 403, 409, 413, 429, 503),
-                "security": _BASIC,
-            }
-        },
-        "/v1/{mpid}/history": {
-            "get": {
-                "operationId": "history",
-                "x-extension": True,
-                "summary": "How one profile came about.",
-                "description": "Ledger of one person, newest first (permission history:read).",
-                "parameters": [
-                    _MPID,
-                    _query("environment", "string", "production (default) or development."),
-                    _query("at", "integer", "The record as it was at this time (ms)."),
-                    _query("before", "integer", "`next` of the page before."),
-                    _query("limit", "integer", "Entries on a page, 1 to 500; 50 by default."),
-                ],
-                "responses": _answers(200, 400, 401, 403, 404),
-                "security": _BASIC,
-            }
-        },
+        "/v1/{mpid}/modify": _modify(),
+        "/v1/{mpid}/history": _history(),
+    }
+
+
+def _modify() -> dict[str, Any]:
+    return {
+        "post": {
+            "operationId": "modify",
+            "summary": "Change a person's names.",
+            "description": "The MPID stays. A unique value moves here from its owner.",
+            "parameters": [_MPID, _EXPLAIN],
+            "requestBody": _body("ModifyRequest"),
+            "responses": _answers(200, 400, 401, 403, 409, 413, 429, 503),
+            "security": _BASIC,
+        }
+    }
+
+
+def _history() -> dict[str, Any]:
+    return {
+        "get": {
+            "operationId": "history",
+            "x-extension": True,
+            "summary": "How one profile came about.",
+            "description": "Ledger of one person, newest first (permission history:read).",
+            "parameters": [
+                _MPID,
+                _query("environment", "string", "production (default) or development."),
+                _query("at", "integer", "The record as it was at this time (ms)."),
+                _query("before", "integer", "`next` of the page before."),
+                _query("limit", "integer", "Entries on a page, 1 to 500; 50 by default."),
+            ],
+            "responses": _answers(200, 400, 401, 403, 404),
+            "security": _BASIC,
+        }
     }
 
 
@@ -195,9 +203,39 @@ def _other_paths() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    value = {"type": ["string", "null"], "maxLength": 256}
     text = {"type": ["string", "null"]}
     environment = {"type": "string", "enum": ["production", "development"]}
+    common = {"environment": environment, "request_id": {**text, "maxLength": 128}}
+    return {
+        "IdentityRequest": _identity_schema(common, text),
+        **_change_schemas(common),
+        "IdentityAnswer": _answer_schema(),
+        "Error": _error_schema(),
+    }
+
+
+def _identity_schema(common: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
+    value = {"type": ["string", "null"], "maxLength": 256}
+    return {
+        "type": "object",
+        "required": ["environment", "known_identities"],
+        "properties": {
+            **common,
+            "known_identities": {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": False,
+                "properties": dict.fromkeys([t.name for t in TYPES], value),
+            },
+            "previous_mpid": {"type": ["string", "integer", "null"]},
+            "context": text,
+            "client_sdk": {"type": "object"},
+        },
+    }
+
+
+def _change_schemas(common: dict[str, Any]) -> dict[str, Any]:
+    value = {"type": ["string", "null"], "maxLength": 256}
     names = [t.name for t in TYPES]
     change = {
         "type": "object",
@@ -209,24 +247,7 @@ def _schemas() -> dict[str, Any]:
         },
     }
     number = {"type": ["string", "integer"]}
-    common = {"environment": environment, "request_id": {**text, "maxLength": 128}}
     return {
-        "IdentityRequest": {
-            "type": "object",
-            "required": ["environment", "known_identities"],
-            "properties": {
-                **common,
-                "known_identities": {
-                    "type": "object",
-                    "minProperties": 1,
-                    "additionalProperties": False,
-                    "properties": dict.fromkeys(names, value),
-                },
-                "previous_mpid": {"type": ["string", "integer", "null"]},
-                "context": text,
-                "client_sdk": {"type": "object"},
-            },
-        },
         "ModifyRequest": {
             "type": "object",
             "required": ["environment", "identity_changes"],
@@ -244,8 +265,6 @@ def _schemas() -> dict[str, Any]:
                 },
             },
         },
-        "IdentityAnswer": _answer_schema(),
-        "Error": _error_schema(),
     }
 
 

@@ -55,7 +55,7 @@ def _events(web: EventsWeb, most: int) -> list[Route]:
     def both(*paths: str) -> tuple[str, ...]:
         return tuple(p for path in paths for p in (path, f"/s2s{path}"))
 
-    return [
+    server = [
         Route("POST", both("/v2/events"), web.server, "events", max_body=most),
         Route("POST", both("/v2/bulkevents"), web.bulk, "bulkevents", max_body=most),
         Route(
@@ -65,6 +65,12 @@ def _events(web: EventsWeb, most: int) -> list[Route]:
             "historical",
             max_body=most,
         ),
+    ]
+    return [*server, *_sdk_events(web, most)]
+
+
+def _sdk_events(web: EventsWeb, most: int) -> list[Route]:
+    return [
         Route(
             "POST",
             ("/v3/JS/{key}/events", "/webevents/v3/JS/{key}/events"),
