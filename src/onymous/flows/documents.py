@@ -80,11 +80,14 @@ class _Reader:
             raise Unreadable(Problem("(document)", why, "write it with fewer references", line))
         if depth > MOST_DEEP:
             raise Unreadable(_too_deep(where, line))
+        if node.tag not in _TAGS:
+            why = f"the tag {shorten(node.tag)} is not used here"
+            raise Unreadable(Problem(where or "(document)", why, "remove the tag", line))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, where, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(n, f"{where}[{i}]", depth + 1) for i, n in enumerate(node.value)]
-        return _scalar(node, where)
+        return _scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, where: str, depth: int) -> dict[Any, Any]:
         out: dict[Any, Any] = {}
@@ -93,7 +96,7 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 why = "a name must be text, not a list or mapping"
                 raise Unreadable(Problem(where or "(document)", why, "write name: value", line))
-            key = _scalar(key_node, where)
+            key = _scalar(key_node)
             at = path(where, shorten(key))
             if key in out:
                 why = "this name stands there twice; only one could count"
@@ -103,13 +106,9 @@ class _Reader:
         return out
 
 
-def _scalar(node: yaml.Node, where: str) -> Any:
+def _scalar(node: yaml.Node) -> Any:
     """Return a scalar as YAML 1.2 reads it: no dates, no octal numbers, no yes and no."""
     text: str = node.value
-    if node.tag not in _TAGS:
-        line = node.start_mark.line + 1
-        why = f"the tag {shorten(node.tag)} is not used here"
-        raise Unreadable(Problem(where or "(document)", why, "remove the tag", line))
     if node.tag == _STR_TAG:
         return text
     if text in _BOOL:
@@ -126,7 +125,7 @@ def _scalar(node: yaml.Node, where: str) -> Any:
 _STR_TAG = "tag:yaml.org,2002:str"
 _TAGS = frozenset(
     f"tag:yaml.org,2002:{name}"
-    for name in ("str", "bool", "int", "float", "null", "timestamp", "merge", "value")
+    for name in ("str", "bool", "int", "float", "null", "timestamp", "merge", "value", "map", "seq")
 )
 
 

@@ -198,7 +198,10 @@ def unsafe(was: ScopeConfig, wanted: ScopeConfig) -> list[tuple[str, str]]:
     ):
         if set(old) != set(new):
             out.append((field, f"its values were stored under other {field} types"))
-    if was.priority != wanted.priority:
+    # where the ranking was left open it follows the login types: one reason is enough
+    follows = any(f in ("login", "immutable") for f, _ in out)
+    same_types = sorted(was.priority) == sorted(wanted.priority)
+    if was.priority != wanted.priority and not (follows and same_types):
         out.append(("priority", "people were found by the old ranking"))
     if was.email_lower != wanted.email_lower:
         out.append(("email_lower", "stored addresses would no longer be found"))
