@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "outputs": {"rules"},
     "store": {"rules"},
     "crypto": set(),
+    "tls": set(),
     "limits": set(),
     "settings": set(),
     "observe": set(),
@@ -30,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": {"*"},
     "serving": {"*"},
     "library": {"app", "settings", "flows", "rules"},
-    "lab": {"app", "serving", "library", "settings", "flows", "rules"},
+    "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"},
     "cli": {"app", "serving", "library", "lab", "settings", "observe", "crypto", "flows"}
     | {"store.port"},
     "__init__": {"library"},

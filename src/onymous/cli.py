@@ -24,6 +24,8 @@ from onymous.lab.check import BadScenario, Result
 from onymous.lab.check import read as read_scenarios
 from onymous.lab.check import run as run_scenarios
 from onymous.lab.demonstrate import demonstrate
+from onymous.lab.reference import pages
+from onymous.lab.reference import write as write_pages
 from onymous.observe import set_up_logging
 from onymous.serving import Server, listen
 from onymous.settings import TABLE, SettingError, Settings, load
@@ -336,3 +338,24 @@ def settings_(as_json: JsonOption = False) -> None:
     for s in TABLE:
         table.add_row(s.name, s.kind.__name__, str(s.default), s.help)
     console.print(table)
+
+
+@app.command()
+def reference(
+    write: Annotated[bool, typer.Option(help="write the pages, else list the stale ones")] = False,
+    folder: Annotated[str, typer.Option(help="where they are")] = "docs/reference",
+) -> None:
+    """Keep the generated reference pages fresh (for contributors)."""
+    path = pathlib.Path(folder)
+    if write:
+        changed = write_pages(path)
+    else:
+        changed = [n for n, t in pages().items() if _read(path / n) != t]
+    for name in changed:
+        console.print(name)
+    if changed and not write:
+        raise typer.Exit(1)
+
+
+def _read(path: pathlib.Path) -> str:
+    return path.read_text("utf-8") if path.exists() else ""

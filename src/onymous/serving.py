@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import pathlib
 import socket
+import tempfile
 from collections.abc import Callable
 
 import uvicorn
@@ -14,6 +16,7 @@ from onymous.limits import Bounds, Limits, Trusted
 from onymous.observe import Metrics
 from onymous.rules.errors import BodyTooLarge
 from onymous.settings import SettingError, Settings
+from onymous.tls import throw_away
 from onymous.web.about import AboutWeb
 from onymous.web.aliases import AliasWeb
 from onymous.web.auth import Authenticator
@@ -91,7 +94,8 @@ class Server:
         """Serve until told to stop (SIGINT, SIGTERM or `stop`), then answer what waits."""
         await self.core.start()
         try:
-            self._uvicorn = self._server(sock)
+            with tempfile.TemporaryDirectory(prefix="onymous-tls-") as folder:
+                self._uvicorn = self._server(sock, pathlib.Path(folder))
             ready = asyncio.create_task(self._tell(started))
             await self._uvicorn.serve(sockets=[sock])
             ready.cancel()
@@ -108,8 +112,11 @@ class Server:
         if started is not None:
             started()
 
-    def _server(self, sock: socket.socket) -> uvicorn.Server:
+    def _server(self, sock: socket.socket, folder: pathlib.Path) -> uvicorn.Server:
         s = self.settings
+        cert, key = s.tls_cert, s.tls_key
+        if s.tls_dev and not cert:
+            cert, key = map(str, throw_away(folder, s.host))
         app = application(self.core, self.metrics)
         too_large = raw(refused(BodyTooLarge(most=s.max_identity_body_bytes), None))
         protocol = hot_protocol(app.hot(), s.max_identity_body_bytes, too_large)
@@ -125,7 +132,8 @@ class Server:
             date_header=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=15,
-            ssl_certfile=s.tls_cert or None,
-            ssl_keyfile=s.tls_key or None,
+            ssl_certfile=cert or None,
+            ssl_keyfile=key or None,
         )
+        config.load()  # reads the certificate now; the folder of a throw-away one goes
         return uvicorn.Server(config)
