@@ -26,9 +26,11 @@ class Refusal(Exception):
 
 
 def clip(value: object, most: int = 80) -> str:
-    """Return a value as printable text of bounded length, for messages."""
+    """Return a value as one line of printable ASCII of bounded length, for messages."""
     text = str(value)
     text = text if len(text) <= most else text[:most] + "..."
+    if not text.isprintable():  # line breaks and escapes could forge lines of a log or terminal
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text.encode("ascii", "backslashreplace").decode("ascii")
 
 

@@ -7,7 +7,8 @@ afterwards is exact (rulings 4 and 5).
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import re
+from collections.abc import Callable, Container, Mapping
 
 import msgspec
 import phonenumbers
@@ -21,6 +22,7 @@ from onymous.rules.identity_types import (
     FOLDED,
     TYPES,
     IdentityType,
+    type_of,
 )
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Skipped",
     "clean",
     "clean_value",
+    "type_of",
 ]
 
 #: most characters of a value; longer ones are dropped
@@ -44,7 +47,16 @@ PLACEHOLDERS = frozenset({"null", "undefined", "none", "nan", "(null)", "n/a"})
 _LONGEST_PLACEHOLDER = max(map(len, PLACEHOLDERS))
 #: SDKs without a device send this prefix with the number of their input
 _NO_DEVICE = "00000000-0000-4000-8000-"
+_BARE_NO_DEVICE = _NO_DEVICE.replace("-", "")
 _PHONES = frozenset({"mobile_number", "phone_number_2", "phone_number_3"})
+_SURROGATE = re.compile("[\ud800-\udfff]")
+#: from here on a float no longer tells neighbouring whole numbers apart
+_INEXACT = 2.0**53
+#: a whole number of more bits has more than MOST_CHARACTERS digits
+_MOST_BITS = 860
+
+#: tells whether a (type name, comparison key) is on the block list
+Blocked = Callable[[str, str], bool] | Container[tuple[str, str]]
 
 
 class Folding(msgspec.Struct, frozen=True):
@@ -81,41 +93,67 @@ def clean(
     *,
     strict: bool,
     folding: Folding = NO_FOLDING,
-    blocked: Container[tuple[str, str]] = (),
+    blocked: Blocked = (),
 ) -> Cleaned:
-    """Clean the identities of one person.
+    """Clean the identities of one person; the answer is in type order, whatever came first.
 
     `strict` knows only Identity API names and raises `UnknownIdentityType`,
     `IdentityValueNotString` or `IdentityValueInvalid`; otherwise every spelling is folded, numbers
-    are taken as text, and what cannot be used is skipped with the reason. Of two spellings of a
-    type the Identity API's own wins, else the first.
+    are taken as text, and what cannot be used is skipped with the reason. Of several spellings
+    the Identity API's own wins, else the first in the alphabet. None is absent, not skipped.
     """
     keys: dict[str, str] = {}
     spelling: dict[str, str] = {}
     skipped: list[Skipped] = []
-    for name, value in given.items():
-        kind = (BY_NAME if strict else FOLDED).get(name)
+    known, last, in_order = (BY_NAME if strict else FOLDED), 0, True
+    for name, value in given.items() if strict else sorted(given.items(), key=_place):
+        kind = known.get(name)
         if kind is None:
-            if strict:
-                raise UnknownIdentityType(type=name)
-            skipped.append(Skipped("unknown", "unknown_type"))
+            skipped.append(_unknown(name, strict))
             continue
         if value is None:
             continue
+        in_order, last = in_order and last <= kind.code, kind.code
         text, why = _text(kind, value, strict)
-        key: str | None = None
-        if text is not None:
-            key, why = _one(kind, text, folding)
-        if key is None:
+        key, why = (None, why) if text is None else _one(kind, text, folding)
+        if key is None or text is None:
             skipped.append(Skipped(kind.name, why))
-        elif blocked and (kind.name, key) in blocked:
+        elif blocked and _is_blocked(kind.name, key, blocked):
             skipped.append(Skipped(kind.name, "blocked"))
-        elif kind.name not in keys or name == kind.name:
+        elif kind.name not in keys:
             keys[kind.name] = key
-            spelling.pop(kind.name, None)
-            if text != key and text is not None:
+            if text != key:
                 spelling[kind.name] = text
+        elif keys[kind.name] != key:
+            skipped.append(Skipped(kind.name, "other_spelling"))
+    cleaned = Cleaned(keys, spelling, tuple(skipped))
+    return cleaned if in_order else _in_type_order(cleaned)
+
+
+def _unknown(name: str, strict: bool) -> Skipped:
+    """Refuse an unknown type, or skip it without its name: that may be somebody's value."""
+    if strict:
+        raise UnknownIdentityType(type=name)
+    return Skipped("unknown", "unknown_type")
+
+
+def _place(item: tuple[str, object]) -> tuple[int, bool, str]:
+    """Return where an identity stands: type order, canonical spelling first, unknown last."""
+    kind = FOLDED.get(item[0])
+    return (99, True, item[0]) if kind is None else (kind.code, item[0] != kind.name, item[0])
+
+
+def _in_type_order(cleaned: Cleaned) -> Cleaned:
+    """Return the same identities in type order; strict ones only, all of known types."""
+    keys = {name: cleaned.keys[name] for name in BY_NAME if name in cleaned.keys}
+    spelling = {name: cleaned.spelling[name] for name in keys if name in cleaned.spelling}
+    skipped = sorted(cleaned.skipped, key=lambda s: BY_NAME[s.type].code)
     return Cleaned(keys, spelling, tuple(skipped))
+
+
+def _is_blocked(name: str, key: str, blocked: Blocked) -> bool:
+    """Ask a block list, given as a function or as a container of pairs."""
+    return blocked(name, key) if callable(blocked) else (name, key) in blocked
 
 
 def clean_value(kind: IdentityType, value: str, folding: Folding) -> str | None:
@@ -133,18 +171,29 @@ def _text(kind: IdentityType, value: object, strict: bool) -> tuple[str | None, 
         text = value.strip()
     elif strict:
         raise IdentityValueNotString(type=kind.name)
-    elif isinstance(value, bool):
-        text = "true" if value else "false"
-    elif isinstance(value, int | float):
-        text = str(value)
     else:
-        return None, "not_text"
-    lone = not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)
-    if lone or "\0" in text:
+        return _number(value)
+    # NUL and surrogates are not printable, so that nearly every value is done with one look
+    if not text.isprintable() and ("\0" in text or _SURROGATE.search(text)):
         if strict:
             raise IdentityValueInvalid(type=kind.name)
         return None, "invalid"
     return text, ""
+
+
+def _number(value: object) -> tuple[str | None, str]:
+    """Return a number or a truth value as text, exactly, or why it is none.
+
+    A float that large has already lost digits: two people's numbers may have become one.
+    """
+    if isinstance(value, bool):
+        return ("true" if value else "false"), ""
+    if isinstance(value, int):
+        # the interpreter refuses to write out numbers of thousands of digits
+        return (None, "too_long") if value.bit_length() > _MOST_BITS else (str(value), "")
+    if isinstance(value, float):
+        return (repr(value), "") if abs(value) < _INEXACT else (None, "inexact_number")
+    return None, "not_text"
 
 
 def _one(kind: IdentityType, text: str, folding: Folding) -> tuple[str | None, str]:
@@ -156,36 +205,62 @@ def _one(kind: IdentityType, text: str, folding: Folding) -> tuple[str | None, s
         return None, "too_long"
     if size <= _LONGEST_PLACEHOLDER and text.lower() in PLACEHOLDERS:
         return None, "placeholder"
-    if text[0] in "0-" and (why := _zero(kind, text)):
+    if text[0] in "0-{" and (why := _zero(kind, text)):
         return None, why
     if kind.guid:
-        return text.lower(), ""
+        return (text.lower() if text.isascii() else text), ""
     if folding.email_lower and kind.name == "email":
-        return text.lower(), ""
+        return (text.lower() if text.isascii() else _case_pairs(text)), ""
     if folding.phone_e164 and kind.name in _PHONES:
-        return _e164(text, folding.phone_region), ""
+        return _phone(text, folding.phone_region), ""
     return text, ""
+
+
+def _case_pairs(text: str) -> str:
+    """Return text in lower case, letter by letter, only where the way back is the same letter.
+
+    `str.lower` and `str.casefold` also join what are different mailboxes: the Kelvin sign with k,
+    long s with s, sharp s with ss, dotted I with i. Who registers such a look-alike must not
+    become the person with the plain address. Here only the two cases of one letter are joined,
+    so nothing changes its length and folding twice changes nothing.
+    """
+    return "".join(low if (low := c.lower()).upper() == c else c for c in text)
 
 
 def _zero(kind: IdentityType, text: str) -> str:
     """Tell all-zero ids: limited ad tracking gives everybody the same one.
 
-    A person's id may be "0"; an all-zero GUID is nobody's.
+    A person's id may be "0"; an all-zero GUID, with or without dashes or braces, is nobody's.
     """
-    if text.lower().startswith(_NO_DEVICE):
+    if text.startswith(_NO_DEVICE):
         return "placeholder"
-    bare = text.replace("-", "")
-    if not bare.strip("0") and (kind.klass == "device" or len(bare) == 32):
+    digits = text.strip("{}").replace("-", "")
+    if len(digits) == 32 and digits.startswith(_BARE_NO_DEVICE):
+        return "placeholder"
+    if not digits.strip("0") and (kind.klass == "device" or len(digits) == 32):
         return "zero_guid"
     return ""
 
 
-def _e164(text: str, region: str | None) -> str:
-    """Return a phone number in E.164, or the text itself where it is no possible number."""
+def _phone(text: str, region: str | None) -> str:
+    """Return a phone number in E.164, or the text itself where that is not certain.
+
+    Kept as received: what is no possible number, an extension (several people share the number
+    before it), and the rare number whose E.164 form reads as yet another number.
+    """
+    number = _e164(text, region)
+    if number is None or number == text:
+        return text
+    return number if _e164(number, region) == number else text
+
+
+def _e164(text: str, region: str | None) -> str | None:
+    """Return the E.164 form of a possible phone number without extension, else None."""
     try:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
-        return text
-    if not phonenumbers.is_possible_number(number) or number.extension:
-        return text
+        return None
+    possible = phonenumbers.is_possible_number_with_reason(number)
+    if number.extension or possible != phonenumbers.ValidationResult.IS_POSSIBLE:
+        return None
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

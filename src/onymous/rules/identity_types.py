@@ -63,7 +63,57 @@ MORE_SPELLINGS = {
     "facebook_id": "facebook",
     "phone_number_1": "mobile_number",
     "facebook_app_user_id": "facebookcustomaudienceid",
+    # client-side names of the web SDK for hashed values
+    "email_sha256": "other",
+    "mobile_sha256": "other2",
+    # field names of the native wire
+    "rida": "roku_aid",
+    "rpb": "roku_publisher_id",
 }
+#: names for people
+LABELS = {
+    "customerid": "Customer ID",
+    "email": "Email",
+    "mobile_number": "Phone number (mobile)",
+    "phone_number_2": "Phone number 2",
+    "phone_number_3": "Phone number 3",
+    "other": "Other",
+    **{f"other{n}": f"Other {n}" for n in range(2, 11)},
+    "facebook": "Facebook ID",
+    "google": "Google ID",
+    "twitter": "Twitter ID",
+    "microsoft": "Microsoft ID",
+    "yahoo": "Yahoo ID",
+    "facebookcustomaudienceid": "Facebook App User ID",
+    "alias": "Alias (legacy)",
+    "ios_idfa": "Apple IDFA",
+    "ios_idfv": "Apple IDFV",
+    "android_aaid": "Google Advertising ID",
+    "android_uuid": "Android ID (legacy)",
+    "fire_aid": "Amazon Fire Advertising ID",
+    "roku_aid": "Roku Advertising ID",
+    "roku_publisher_id": "Roku Publisher ID",
+    "microsoft_publisher_id": "Microsoft Publisher ID",
+    "microsoft_aid": "Microsoft Advertising ID",
+    "amp_id": "AMP ID",
+    "push_token": "Push token",
+    "device_application_stamp": "Device Application Stamp",
+}
+#: keys of audience messages written to streams
+STREAM_KEYS = {
+    "customerid": "CustomerId",
+    "email": "Email",
+    "facebook": "FacebookId",
+    "google": "GoogleId",
+    "twitter": "TwitterId",
+    "microsoft": "MicrosoftId",
+    "yahoo": "YahooId",
+    "other": "Other",
+    **{f"other{n}": f"Other{n}" for n in range(2, 11)},
+}
+#: OpenDSR has no word for these: they travel in its extension
+DSR_EXTENSION = {"mobile_number", "phone_number_2", "phone_number_3", "other"}
+DSR_EXTENSION |= {f"other{n}" for n in range(2, 11)}
 #: advertising ids are GUIDs whose case differs by platform
 GUIDS = {"ios_idfa", "android_aaid", "fire_aid", "roku_aid", "microsoft_aid"}
 
@@ -74,18 +124,25 @@ class IdentityType(msgspec.Struct, frozen=True, kw_only=True):
     code: int
     #: Identity API spelling
     name: str
+    #: name for people, as in the console
+    label: str
     #: "user" (belongs to a person) or "device"
     klass: str
     #: field of the events API: in `user_identities` or `device_info`
     events: str
     profile_api: str | None
     opendsr: str | None
+    #: whether `opendsr` is a key of the extension instead of a subject identity
+    opendsr_extension: bool
     #: number in web and Android SDKs and on the native wire
     sdk_code: int | None
     ios_code: int | None
     uwp_code: int | None
+    #: outbound audience and event name; a push token of Android is google_cloud_messaging_token
     firehose: str | None
     platform_filter: str | None
+    #: key in audience messages to streams
+    stream: str | None
     default_rank: int | None
     #: compared in lower case
     guid: bool
@@ -100,15 +157,18 @@ def _rows(table: str, klass: str) -> list[IdentityType]:
             IdentityType(
                 code=int(code or 0),
                 name=name or "",
+                label=LABELS[name or ""],
                 klass=klass,
                 events=events or "",
                 profile_api=profile,
                 opendsr=dsr,
+                opendsr_extension=name in DSR_EXTENSION,
                 sdk_code=_number(sdk),
                 ios_code=_number(ios),
                 uwp_code=_number(uwp),
                 firehose=firehose,
                 platform_filter=filter_name,
+                stream=STREAM_KEYS.get(name or ""),
                 default_rank=_number(rank),
                 guid=name in GUIDS,
             )
@@ -131,20 +191,32 @@ DEFAULT_PRIORITY: tuple[str, ...] = tuple(
 
 
 def _folded() -> dict[str, IdentityType]:
-    """Collect every spelling anywhere; Identity API names win over other places' names."""
-    out: dict[str, IdentityType] = {}
+    """Collect every spelling anywhere; Identity API names win over other places' names.
+
+    Columns of files carry the section before a dot: `user_identities.` or `device_info.`.
+    """
+    out: dict[str, IdentityType] = dict(BY_NAME)
     for kind in TYPES:
         spellings = [kind.events, kind.profile_api, kind.opendsr, kind.firehose]
-        spellings.append(kind.platform_filter)
-        section = "user_identities" if kind.klass == "user" else "device_info"
-        spellings += [f"{section}.{kind.name}", f"{section}.{kind.events}"]
-        for spelling in spellings:
+        for spelling in (*spellings, kind.platform_filter, kind.stream):
             if spelling:
                 out.setdefault(spelling, kind)
     for spelling, name in MORE_SPELLINGS.items():
         out.setdefault(spelling, BY_NAME[name])
-    out.update(BY_NAME)
+    for spelling, kind in tuple(out.items()):
+        section = "user_identities" if kind.klass == "user" else "device_info"
+        out[f"{section}.{spelling}"] = kind
     return out
 
 
 FOLDED: dict[str, IdentityType] = _folded()
+_ANY_CASE: dict[str, IdentityType] = {name.lower(): kind for name, kind in FOLDED.items()}
+
+
+def type_of(name: str, *, any_case: bool = False) -> IdentityType | None:
+    """Return the type a spelling means, or None for an unknown one.
+
+    `any_case` is for columns of a warehouse, whose names have no case; JSON keys and CSV columns
+    have one.
+    """
+    return _ANY_CASE.get(name.strip().lower()) if any_case else FOLDED.get(name)
