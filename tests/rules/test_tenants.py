@@ -288,3 +288,27 @@ def test_a_step_reads_well() -> None:
     (step,) = steps(BASE, BASE.replace("kind: web,", "kind: web, max_age_s: 60,"))
     assert str(step) == "~ input Web/page: max_age_s: 86400 -> 60"
     assert msgspec.json.encode(step)
+
+
+def test_flags_and_origins_have_limits() -> None:
+    flags = {f"f{n}": "x" for n in range(51)}
+    page = {"kind": "web", "config_flags": flags, "cors_origins": ["https://a.example"] * 101}
+    long = {"kind": "web", "config_flags": {"a": "x" * 257}}
+    data = {"organization": "A", "workspaces": {"W": {"inputs": {"p": page, "q": long}}}}
+    _, problems = documents.decode(data, {})
+    assert [(p.field, p.why) for p in problems] == [
+        ("workspaces.W.inputs.p.cors_origins", "more than 100 origins"),
+        ("workspaces.W.inputs.p.config_flags", "more than 50 flags"),
+        ("workspaces.W.inputs.q.config_flags.a", "a flag has at most 256 characters"),
+    ]
+
+
+def test_workspaces_move_between_accounts_and_flags_are_shown() -> None:
+    old = BASE.replace("organization: Acme", "organization: Acme\naccounts: [One, Two]")
+    old = old.replace("    scope: people", "    account: One\n    scope: people")
+    new = old.replace("account: One", "account: Two")
+    new = new.replace("kind: web,", 'kind: web, config_flags: {cacheIdentity: "True"},')
+    assert [str(s) for s in steps(old, new, "people")] == [
+        "~ workspace Web: account: One -> Two",
+        "~ input Web/page: config_flags: {} -> {cacheIdentity: True}",
+    ]
