@@ -12,7 +12,17 @@ import yaml
 from onymous.flows.configure import BadDocument, parse
 from onymous.flows.documents import MOST_CHARACTERS, read, write
 from onymous.rules import documents
-from onymous.rules.tenants import Document, State, Step, diff
+from onymous.rules.strategies import STRATEGIES, ScopeConfig
+from onymous.rules.tenants import (
+    FEED_KINDS,
+    INPUT_KINDS,
+    PERMISSIONS,
+    Document,
+    InputConfig,
+    State,
+    Step,
+    diff,
+)
 
 HERE = pathlib.Path(__file__).parent.parent
 
@@ -312,3 +322,12 @@ def test_workspaces_move_between_accounts_and_flags_are_shown() -> None:
         "~ workspace Web: account: One -> Two",
         "~ input Web/page: config_flags: {} -> {cacheIdentity: True}",
     ]
+
+
+def test_the_manual_names_every_field() -> None:
+    text = (HERE.parent / "docs" / "use" / "configuration.md").read_text("utf-8")
+    for cls in (ScopeConfig, InputConfig):
+        for field in cls.__struct_fields__:
+            assert f"| `{field}` |" in text, field
+    for word in (*STRATEGIES, *INPUT_KINDS, *FEED_KINDS, *PERMISSIONS):
+        assert f"`{word}`" in text, word

@@ -21,7 +21,7 @@ from onymous.store.port import Store, Transaction
 
 
 class BadDocument(ConfigInvalid):
-    """The document has {count} problems, nothing was applied. The first: {first}"""
+    """The document cannot be applied; {count} to correct, the first: {first}"""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(count=len(problems), first=problems[0])
@@ -29,7 +29,7 @@ class BadDocument(ConfigInvalid):
 
 
 class ChangeRefused(ConfigInvalid):
-    """{count} changes are not safe, nothing was applied. The first: {first}"""
+    """Nothing was applied; {count} not safe to change, the first: {first}"""
 
     status = 409
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import re
 
 import msgspec
 
@@ -202,6 +203,6 @@ def _caller(row: Row, secrets: tuple[bytes, ...]) -> Caller:
 def starter(organization: str = "My company", workspace: str = "My app") -> str:
     """Return the commented document that `onymous init` writes; `apply` accepts it as it is."""
     text = importlib.resources.files("onymous").joinpath("starter.yaml").read_text("utf-8")
-    for name, value in (("ORGANIZATION", organization), ("WORKSPACE", workspace)):
-        text = text.replace(f"{{{name}}}", json.dumps(value, ensure_ascii=False))
-    return text
+    names = {"ORGANIZATION": organization, "WORKSPACE": workspace}
+    pattern = re.compile("{(" + "|".join(names) + ")}")
+    return pattern.sub(lambda m: json.dumps(names[m[1]], ensure_ascii=False), text)
