@@ -49,6 +49,7 @@ _LONGEST_PLACEHOLDER = max(map(len, PLACEHOLDERS))
 _NO_DEVICE = "00000000-0000-4000-8000-"
 _BARE_NO_DEVICE = _NO_DEVICE.replace("-", "")
 _PHONES = frozenset({"mobile_number", "phone_number_2", "phone_number_3"})
+_CODES = {kind.name: kind.code for kind in TYPES}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 #: from here on a float no longer tells neighbouring whole numbers apart
 _INEXACT = 2.0**53
@@ -145,10 +146,13 @@ def _place(item: tuple[str, object]) -> tuple[int, bool, str]:
 
 def _in_type_order(cleaned: Cleaned) -> Cleaned:
     """Return the same identities in type order; strict ones only, all of known types."""
-    keys = {name: cleaned.keys[name] for name in BY_NAME if name in cleaned.keys}
-    spelling = {name: cleaned.spelling[name] for name in keys if name in cleaned.spelling}
-    skipped = sorted(cleaned.skipped, key=lambda s: BY_NAME[s.type].code)
-    return Cleaned(keys, spelling, tuple(skipped))
+    keys = {name: cleaned.keys[name] for name in sorted(cleaned.keys, key=_CODES.__getitem__)}
+    shown, skipped = cleaned.spelling, cleaned.skipped
+    if len(shown) > 1:
+        shown = {name: shown[name] for name in keys if name in shown}
+    if len(skipped) > 1:
+        skipped = tuple(sorted(skipped, key=lambda s: _CODES[s.type]))
+    return Cleaned(keys, shown, skipped)
 
 
 def _is_blocked(name: str, key: str, blocked: Blocked) -> bool:
