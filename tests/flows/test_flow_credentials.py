@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+from typing import TYPE_CHECKING
 
 import pytest
 from applying import DOCUMENT, KEY, applied, directory, everything, table
 
-from conftest import Place
 from onymous.crypto import KeyProblem, MasterKey
 from onymous.flows.tenants import apply, issue_secret, list_secrets, revoke_secret
 from onymous.rules.errors import BadRequest, NotFound
 from onymous.store import tenants_sql
 from onymous.store.port import Store
+
+if TYPE_CHECKING:
+    from conftest import Place
 
 
 async def test_two_secrets_are_live_during_a_rotation(store: Store) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
+from typing import TYPE_CHECKING
 
 import pytest
 from applying import DOCUMENT, KEY, applied, directory, everything, put_person, table
 
-from conftest import Place
 from onymous.flows.tenants import (
     BadDocument,
     ChangeRefused,
@@ -21,6 +21,10 @@ from onymous.flows.tenants import (
     starter,
 )
 from onymous.store.port import Store
+from onymous.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from conftest import Place
 
 # -- apply --------------------------------------------------------------------------------------
 
@@ -214,7 +218,7 @@ async def test_what_is_exported_changes_nothing(store: Store) -> None:
 async def test_an_export_rebuilds_tenancy_elsewhere(store: Store, tmp_path: pathlib.Path) -> None:
     await applied(store)
     text = await export(store)
-    other = Place("sqlite", str(tmp_path / "other")).store()
+    other = SqliteStore(tmp_path / "other")
     await other.start()
     try:
         await applied(other, text)
