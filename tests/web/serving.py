@@ -32,16 +32,16 @@ workspaces:
   one:
     scope: people
     inputs:
-      web: {kind: web, api_key: web-key}
-      app: {kind: ios, api_key: app-key}
-      off: {kind: server, api_key: off-key, active: false}
-      server: {kind: server, api_key: server-key,
+      web: {kind: web, api_key: web-api-key}
+      app: {kind: ios, api_key: app-api-key}
+      off: {kind: server, api_key: off-api-key, active: false}
+      server: {kind: server, api_key: server-api-key,
                permissions: ["search:any", "history:read", "explain"]}
-      plain: {kind: server, api_key: plain-key}
+      plain: {kind: server, api_key: plain-api-key}
   two:
     scope: others
     inputs:
-      stranger: {kind: server, api_key: stranger-key,
+      stranger: {kind: server, api_key: stranger-api-key,
                  permissions: ["search:any", "history:read", "explain"]}
 """
 
@@ -55,7 +55,7 @@ class Running:
 
     def basic(self, name: str = "server") -> dict[str, str]:
         """Headers of an input that shows its secret."""
-        text = f"{name}-key:{self.secrets[name]}"
+        text = f"{name}-api-key:{self.secrets[name]}"
         return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
 
     async def ask(
@@ -71,7 +71,7 @@ class Running:
         **body: Any,
     ) -> httpx.Response:
         """Make an identity request; `asgi` goes past the hot routes (by a gzip body)."""
-        headers = {"x-mp-key": f"{who}-key"} if key_only else self.basic(who)
+        headers = {"x-mp-key": f"{who}-api-key"} if key_only else self.basic(who)
         data = {"environment": environment, "known_identities": identities, **body}
         content = json.dumps(data).encode()
         if asgi:
@@ -83,7 +83,7 @@ class Running:
         self, mpid: str, changes: Any, *, who: str = "server", key_only: bool = False, **body: Any
     ) -> httpx.Response:
         """Make a modify request."""
-        headers = {"x-mp-key": f"{who}-key"} if key_only else self.basic(who)
+        headers = {"x-mp-key": f"{who}-api-key"} if key_only else self.basic(who)
         data = {"environment": "production", "identity_changes": changes, **body}
         return await self.client.post(f"/v1/{mpid}/modify", json=data, headers=headers)
 
@@ -91,10 +91,7 @@ class Running:
         """Rows of every table that requests write."""
         tables = ("profile", "identity", "ledger", "replay", "job", "spool", "alias", "conflict")
         async with self.server.core.store.read() as session:
-            return {
-                t: (await session.rows(f"SELECT count(*) FROM {t}"))[0][0]
-                for t in tables
-            }
+            return {t: (await session.rows(f"SELECT count(*) FROM {t}"))[0][0] for t in tables}
 
 
 @asynccontextmanager

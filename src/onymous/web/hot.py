@@ -16,6 +16,8 @@ Handler = Callable[["HotRequest"], None]
 #: (method, path) -> handler
 HotTable = dict[tuple[bytes, bytes], Handler]
 
+#: bytes of a too large body that are read before the connection is closed
+MOST_DISCARDED = 64 << 20
 #: headers that send a request the ordinary way
 _UNUSUAL = {b"content-encoding", b"expect", b"upgrade", b"x-http-method-override"}
 
@@ -45,6 +47,7 @@ class HotRequest:
         "protocol",
         "query",
         "response_complete",
+        "size",
     )
 
     def __init__(self, protocol: Any, handler: Handler, query: bytes) -> None:
@@ -52,6 +55,7 @@ class HotRequest:
         self.headers: list[tuple[bytes, bytes]] = protocol.headers
         self.client: str = protocol.client[0] if protocol.client else ""
         self.body = b""
+        self.size = 0
         self.more_body = True
         self.response_complete = self.disconnected = False
         self.keep_alive = True
@@ -116,8 +120,10 @@ class HotProtocol(HttpToolsProtocol):
         if hot is None:
             super().on_body(body)
         elif not hot.response_complete:
-            hot.body = hot.body + body if hot.body else body
-            if len(hot.body) > self.max_body:
+            hot.size += len(body)
+            if hot.size <= self.max_body:
+                hot.body = hot.body + body if hot.body else body
+            elif hot.size > MOST_DISCARDED:
                 hot.keep_alive = False
                 hot.respond(self.too_large)
 
@@ -128,8 +134,12 @@ class HotProtocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         self._hot = None
-        if not hot.response_complete:
-            hot.more_body = False
+        if hot.response_complete:
+            return
+        hot.more_body = False
+        if hot.size > self.max_body:
+            hot.respond(self.too_large)
+        else:
             hot.handler(hot)
 
     def hot_done(self) -> None:
@@ -166,8 +176,9 @@ class HotProtocol(HttpToolsProtocol):
 def hot_protocol(table: HotTable, max_body: int, too_large: bytes) -> type[HttpToolsProtocol]:
     """Return the protocol class that answers `table` before ASGI.
 
-    Bodies over `max_body` bytes are answered with the bytes `too_large`, and the connection is
-    closed.
+    Bodies over `max_body` bytes are read to their end, not kept, and answered with the bytes
+    `too_large`: a client that is still sending could not read the answer. Over `MOST_DISCARDED`
+    the connection is closed.
     """
     attributes = {"table": table, "max_body": max_body, "too_large": too_large}
     return type("ServedProtocol", (HotProtocol,), attributes)

@@ -130,7 +130,7 @@ class IdentityWeb:
 
     def _options(self, question: Question, who: Credentials, params: dict[str, str]) -> None:
         if flag(params, "read_only"):
-            if who.key_only:
+            if who.key_only or not who.caller.allow_read_only:
                 raise Forbidden(permission="read_only")
             question.read_only = True
         if flag(params, "explain"):

@@ -14,7 +14,7 @@ import msgspec
 from onymous.limits import Trusted
 from onymous.rules.errors import BodyTooLarge, Internal, MethodNotAllowed, NoSuchPath, Refusal
 from onymous.web.calls import Call
-from onymous.web.hot import HotRequest, HotTable
+from onymous.web.hot import MOST_DISCARDED, HotRequest, HotTable
 from onymous.web.identity import IdentityWeb, Respond, refused
 from onymous.web.wire import Reply
 
@@ -218,7 +218,7 @@ def raw(reply: Reply) -> bytes:
 
 
 async def _body(receive: Receive, most: int) -> bytes:
-    """Read a body of at most `most` bytes."""
+    """Read a body of at most `most` bytes; a larger one is read to its end, but not kept."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -227,10 +227,13 @@ async def _body(receive: Receive, most: int) -> bytes:
             return b""
         part = message.get("body", b"")
         size += len(part)
-        if size > most:
-            raise BodyTooLarge(most=most)
-        parts.append(part)
-        if not message.get("more_body"):
+        if size <= most:
+            parts.append(part)
+        else:
+            parts.clear()
+        if size > MOST_DISCARDED or not message.get("more_body"):
+            if size > most:
+                raise BodyTooLarge(most=most)
             return b"".join(parts)
 
 

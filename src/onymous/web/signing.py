@@ -1,7 +1,8 @@
 """Credentials in headers: Basic, and the HMAC signature of native SDKs with all its variants.
 
-A signature is the hex HMAC-SHA256 over `METHOD \\n DATE \\n PATH+BODY`: the date is the header's own
-text, the path that of the default URL (also behind a prefix), the body the uncompressed JSON.
+A signature is the hex HMAC-SHA256 over method, date and path (a newline after the first two) and
+body: the date is the header's own text, the path that of the default URL (also behind a prefix),
+the body the uncompressed JSON.
 """
 
 from __future__ import annotations
