@@ -168,12 +168,9 @@ def _show_applied(out: Applied) -> None:
     if out.dry_run:
         console.print("dry run: nothing was changed")
     if out.credentials:
-        table = Table(title="new credentials: secrets are shown this once", title_justify="left")
-        for column in ("workspace", "input", "api key", "secret"):
-            table.add_column(column, overflow="fold")
+        console.print("new credentials; secrets are shown this once:")
         for c in out.credentials:
-            table.add_row(c.workspace, c.input, c.api_key, c.secret)
-        console.print(table)
+            typer.echo(f"  {c.workspace}/{c.input}\n    key    {c.api_key}\n    secret {c.secret}")
 
 
 @app.command()
@@ -226,7 +223,7 @@ def check(
         for result in failed:
             console.print(f"[red]FAILED[/] {result.id} {result.title}", highlight=False)
             for line in (*result.problems, *result.trace):
-                console.print(f"    {line}", highlight=False, markup=False)
+                console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"{len(results) - len(failed)} passed, {len(failed)} failed")
     if failed or not results:
         raise typer.Exit(1)
@@ -297,7 +294,9 @@ def history(
             for c in entry["changes"]
         )
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(entry["at_ms"] / 1000))
-        console.print(f"{when} {entry['operation']}: {what}", highlight=False, markup=False)
+        console.print(
+            f"{when} {entry['operation']}: {what}", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 def _ask(

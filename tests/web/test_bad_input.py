@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 import pytest
-
 from tests.web.serving import running
 
 OK = '{"environment":"production","known_identities":{"email":%s}}'
@@ -109,8 +108,10 @@ async def test_bad_modifies(place: Any, tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     "mpid",
-    ["0", "+1", "1.0", "1e3", "-0", "01", "9223372036854775808", "-9223372036854775809", "1" * 400]
-    + ["١٢٣", "abc", "%00", "%2e%2e", "0x10", "1_000", "%20" + "1"],
+    [
+        *("0", "+1", "1.0", "1e3", "-0", "01", "9223372036854775808", "-9223372036854775809"),
+        *("1" * 400, "١٢٣", "abc", "%00", "%2e%2e", "0x10", "1_000", "%201"),
+    ],
 )
 async def test_bad_mpids_in_paths(place: Any, tmp_path: pathlib.Path, mpid: str) -> None:
     if place.engine == "postgresql":

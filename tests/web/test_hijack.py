@@ -135,4 +135,4 @@ async def test_a_foreign_mpid_is_an_unknown_one(place: Any, tmp_path: pathlib.Pa
         assert (await it.ask("search", {"customerid": "v"}, who="stranger")).status_code == 404
         assert (
             await it.ask("search", {"email": "victim@x.io"}, environment="development")
-        ).status_code == 404  # noqa: E501
+        ).status_code == 404

@@ -10,9 +10,9 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+from tests.web.serving import running
 
 from onymous.web.signing import sign
-from tests.web.serving import running
 
 
 async def test_the_answer_has_the_documented_shape(place: Any, tmp_path: pathlib.Path) -> None:

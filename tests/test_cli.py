@@ -1,0 +1,109 @@
+"""The command line as a new user would use it, and the demo from beginning to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from onymous.cli import app
+
+CASE: dict[str, Any] = {
+    "id": "mine",
+    "config": {"strategy": "profile_conversion", "login": ["customerid"], "unique": ["customerid"]},
+    "initial": [{"mpid": "Ann", "ids": {"customerid": ["1"], "ios_idfv": ["T"]}}],
+    "request": {"op": "identify", "known_identities": {"ios_idfv": "T"}},
+    "expect": {"status": 200, "mpid": "new:1"},
+}
+
+
+def onymous(*words: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("ONYMOUS_")}
+    return subprocess.run(
+        [sys.executable, "-m", "onymous", *words],
+        cwd=cwd,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_init_apply_and_again(tmp_path: pathlib.Path) -> None:
+    assert onymous("init", cwd=tmp_path).returncode == 0
+    assert onymous("init", cwd=tmp_path).returncode == 2
+    dry = onymous("apply", "onymous.yaml", "--dry-run", cwd=tmp_path)
+    assert dry.returncode == 0
+    assert "secret " not in dry.stdout
+    first = onymous("apply", "onymous.yaml", "--json", cwd=tmp_path)
+    made = json.loads(first.stdout)
+    assert {c["input"] for c in made["credentials"]} >= {"web", "server"}
+    again = json.loads(onymous("apply", "onymous.yaml", "--json", cwd=tmp_path).stdout)
+    assert again["credentials"] == []
+    text = (tmp_path / "onymous.yaml").read_text("utf-8")
+    (tmp_path / "onymous.yaml").write_text(
+        text.replace("login: [customerid]", "login: [custmerid]")
+    )
+    wrong = onymous("apply", "onymous.yaml", cwd=tmp_path)
+    assert wrong.returncode == 1
+    assert "customerid" in wrong.stderr
+    assert onymous("apply", "missing.yaml", cwd=tmp_path).returncode == 2
+
+
+def test_check_tells_what_failed_and_why(tmp_path: pathlib.Path) -> None:
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text("# comment\n" + json.dumps(CASE) + "\n", "utf-8")
+    wrong = {**CASE, "id": "wrong", "expect": {"status": 200, "mpid": "Ann"}}
+    bad.write_text(json.dumps(CASE) + "\n" + json.dumps(wrong) + "\n", "utf-8")
+    runner = CliRunner()
+    passed = runner.invoke(app, ["check", str(good)])
+    assert passed.exit_code == 0
+    assert "1 passed, 0 failed" in passed.output
+    failed = runner.invoke(app, ["check", str(bad)])
+    assert failed.exit_code == 1
+    assert "1 passed, 1 failed" in failed.output
+    assert "known person" in failed.output
+    machine = runner.invoke(app, ["check", str(bad), "--json"])
+    assert json.loads(machine.output)["failed"] == 1
+    bad.write_text("{nonsense\n", "utf-8")
+    assert runner.invoke(app, ["check", str(bad)]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["serve", "--store", "mongodb://x"], "sqlite:FOLDER"),
+        (["serve", "--port", "99999"], "at most"),
+        (["serve", "--store", "sqlite:x", "--host", "203.0.113.1", "--port", "0"], "cannot listen"),
+        (["history", "1", "--url", "http://127.0.0.1:9"], "does not answer"),
+    ],
+)
+def test_mistakes_get_one_clear_line(words: list[str], says: str, tmp_path: pathlib.Path) -> None:
+    out = onymous(*words, cwd=tmp_path)
+    assert out.returncode == 2
+    assert says in out.stderr.replace("\n", " ")
+    assert "Traceback" not in out.stderr
+
+
+def test_the_demo_finds_people_and_mixes_nobody_signed_in(tmp_path: pathlib.Path) -> None:
+    words = ["demo", "--port", "0", "--no-stay", "--no-clicks", "--json"]
+    out = onymous(*words, "--steps", "3000", "--people", "120", cwd=tmp_path)
+    assert out.returncode == 0, out.stderr
+    (row,) = json.loads(out.stdout)
+    assert row["requests"] == 3000
+    assert row["mismatches"] == 0
+    assert row["score"]["known_mixed"] == 0
+    assert row["score"]["known_precision"] == 1.0
+    assert row["score"]["known_recall"] > 0.95
+    other = tmp_path / "precious"
+    other.mkdir()
+    (other / "file").write_text("mine")
+    refused = onymous("demo", "--folder", "precious", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert (other / "file").exists()
