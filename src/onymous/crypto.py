@@ -1,8 +1,10 @@
-"""Secrets, and the MPID cipher."""
+"""Secrets at rest, and the bijection between internal numbers and MPIDs."""
 
 from __future__ import annotations
 
 import base64
+import binascii
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -13,6 +15,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _M64 = (1 << 64) - 1
 _M32 = (1 << 32) - 1
+#: internal numbers are below this
+MOST = 1 << 62
+#: first byte of a sealed secret: how, and under which generation of key
+_SEAL = b"\x01"
 
 
 class KeyProblem(Exception):
@@ -20,44 +26,64 @@ class KeyProblem(Exception):
 
 
 class MpidCipher:
-    """Keyed bijection between internal numbers and MPIDs."""
+    """Keyed bijection between internal numbers (from 1) and MPIDs (signed 64-bit, never 0).
+
+    Four Feistel rounds of multiply and xorshift: it hides order and volume, it is no access
+    control (docs/decisions/0003).
+    """
 
     def __init__(self, key: bytes) -> None:
         parts = hashlib.blake2b(key, digest_size=64, person=b"onymous mpid").digest()
-        self._k = tuple(int.from_bytes(parts[i : i + 8], "little") | 1 for i in range(0, 64, 8))
+        self._mul = tuple(int.from_bytes(parts[i : i + 8], "little") | 1 for i in range(0, 32, 8))
+        self._add = tuple(int.from_bytes(parts[i : i + 8], "little") for i in range(32, 64, 8))
+        #: where the raw permutation sends 0; swapped with it, so that 0 stays fixed and unused
+        self._of_zero = self._raw(0)
 
     def _round(self, n: int, x: int) -> int:
-        x = (x * self._k[n] + self._k[n + 4]) & _M64
+        x = (x * self._mul[n] + self._add[n]) & _M64
         x ^= x >> 29
-        x = (x * 0xBF58476D1CE4E5B9) & _M64
-        return (x >> 32) & _M32
+        return ((x * 0xBF58476D1CE4E5B9) & _M64) >> 32
 
-    def encode(self, pid: int) -> int:
-        """Return the MPID of a number."""
-        left, right = pid >> 32, pid & _M32
+    def _raw(self, value: int) -> int:
+        left, right = value >> 32, value & _M32
         for n in range(4):
             left, right = right, left ^ self._round(n, right)
-        out = left << 32 | right
+        return left << 32 | right
+
+    def encode(self, pid: int) -> int:
+        """Return the MPID of a number; raises ValueError for one that cannot be."""
+        if not 0 < pid < MOST:
+            raise ValueError("not an internal number")
+        out = self._raw(pid) or self._of_zero
         return out - (1 << 64) if out >> 63 else out
 
     def decode(self, mpid: int) -> int | None:
-        """Return the number of an MPID, or None."""
+        """Return the number of an MPID, or None for one that was never made."""
         value = mpid & _M64
+        if value == self._of_zero:
+            value = 0
+        elif not value:
+            return None
         left, right = value >> 32, value & _M32
         for n in (3, 2, 1, 0):
             left, right = right ^ self._round(n, left), left
         pid = left << 32 | right
-        return pid if 0 < pid < 1 << 62 else None
+        return pid if 0 < pid < MOST else None
 
     def text(self, pid: int) -> str:
-        """Return the MPID as text."""
+        """Return the MPID of a number as decimal text."""
         return str(self.encode(pid))
 
     def parse(self, value: object) -> int | None:
-        """Return the number of an MPID as it came in, or None."""
+        """Return the number of an MPID as it came in (text or JSON integer), or None.
+
+        Exact: no signs but a minus, no leading zeros, no spaces, never through a float.
+        """
         if isinstance(value, str):
-            digits = value[1:] if value[:1] == "-" else value
-            if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+            digits = value.removeprefix("-")
+            if not (0 < len(digits) < 20 and digits.isascii() and digits.isdigit()):
+                return None
+            if digits[0] == "0":
                 return None
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
@@ -68,40 +94,67 @@ class MpidCipher:
 
 
 class MasterKey:
-    """Seals secrets at rest."""
+    """Seals secrets at rest with AES-256-GCM (docs/decisions/0004)."""
 
     def __init__(self, key: bytes) -> None:
+        if len(key) != 32:
+            raise KeyProblem("a master key is 32 bytes, written in URL-safe base64")
         self._aead = AESGCM(key)
 
     @classmethod
     def from_text(cls, text: str) -> MasterKey:
-        """Read a key from text."""
-        return cls(base64.urlsafe_b64decode(text.strip()))
+        """Read a key from its text; raises `KeyProblem` for text that is none."""
+        try:
+            return cls(base64.urlsafe_b64decode(text.strip()))
+        except (binascii.Error, ValueError):
+            raise KeyProblem("a master key is 32 bytes, written in URL-safe base64") from None
 
     @classmethod
     def from_file(cls, path: pathlib.Path) -> MasterKey:
-        """Read a key file, made with mode 0600 when missing."""
+        """Read a key file; made with mode 0600 where it is missing.
+
+        Raises `KeyProblem` for a file others can read or that holds no key.
+        """
         if not path.exists():
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(fd, "wb") as f:
-                f.write(base64.urlsafe_b64encode(secrets.token_bytes(32)) + b"\n")
-        if path.stat().st_mode & 0o077:
+            _make(path)
+        if os.name == "posix" and path.stat().st_mode & 0o077:
             raise KeyProblem("the master key file can be read by others: chmod 600 it")
-        return cls.from_text(path.read_text())
+        try:
+            return cls.from_text(path.read_text("ascii"))
+        except UnicodeDecodeError:
+            raise KeyProblem("the master key file holds no key") from None
 
     def seal(self, plain: bytes, context: bytes) -> bytes:
-        """Seal."""
+        """Seal a secret; it opens only with the same context."""
         nonce = secrets.token_bytes(12)
-        return b"\x01" + nonce + self._aead.encrypt(nonce, plain, context)
+        return _SEAL + nonce + self._aead.encrypt(nonce, plain, _SEAL + context)
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
-        """Open what `seal` made."""
+        """Open what `seal` made; raises `KeyProblem` if key or context differ."""
+        if sealed[:1] != _SEAL or len(sealed) < 29:
+            raise KeyProblem("a stored secret is damaged or of a newer version")
         try:
-            return self._aead.decrypt(sealed[1:13], sealed[13:], context)
+            return self._aead.decrypt(sealed[1:13], sealed[13:], _SEAL + context)
         except InvalidTag:
-            raise KeyProblem("the master key does not fit these secrets") from None
+            raise KeyProblem(
+                "the master key does not open the stored secrets: is it the key of this database?"
+            ) from None
+
+
+def _make(path: pathlib.Path) -> None:
+    """Write a new key beside its place and link it there: whoever comes second reads the first."""
+    text = base64.urlsafe_b64encode(secrets.token_bytes(32)) + b"\n"
+    mine = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):
+        os.link(mine, path)
+    mine.unlink()
 
 
 def new_key_pair(prefix: str = "") -> tuple[str, str]:
-    """Return a new API key and secret."""
+    """Return a new API key (32 hex digits after the prefix) and secret (256 bits)."""
     return prefix + secrets.token_hex(16), secrets.token_urlsafe(32)
