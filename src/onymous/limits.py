@@ -1,15 +1,22 @@
-"""Rate limits and bounds."""
+"""Rate limits, client addresses, and the bounds nothing may exceed (rulings 12 and 14).
+
+Counts live in memory, per process, in windows; two generations bound them: what was counted in the
+last full generation is still known, so a flood of other keys cannot quickly reset one.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Sizes nothing may exceed."""
+    """Sizes nothing may exceed; each is a setting of the same name."""
 
     max_identity_body_bytes: int = 262_144
     max_event_body_bytes: int = 2_097_152
@@ -19,68 +26,138 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a request may pass."""
+    """Whether a request may pass; if not, when to come back and what was exceeded."""
 
     allowed: bool
     retry_after_s: int = 0
+    #: a word of the header `X-mp-rate-limit-exceeded`
     exceeded: str = ""
-    percent_used: int = 0
 
 
 ALLOWED = Verdict(True)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Trusted:
-    """Networks whose X-Forwarded-For counts."""
+    """Networks of proxies whose X-Forwarded-For counts."""
 
-    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    networks: tuple[Network, ...] = ()
 
     def address(self, peer: str, forwarded: str) -> str:
-        """Return the client's address: the last hop no trusted proxy named."""
-        hops = [h.strip() for h in forwarded.split(",")][::-1]
+        """Return the client's address: walking back, the first hop that is no trusted proxy.
+
+        A hop that is no address ends the walk at the proxy that reported it.
+        """
         current = peer
-        for hop in hops:
+        for hop in reversed(forwarded.split(",")):
+            if not self._trusts(current):
+                return current
+            text = hop.strip()
             try:
-                inside = any(ipaddress.ip_address(current) in n for n in self.networks)
-                if not inside:
-                    return current
-                ipaddress.ip_address(hop)
+                ipaddress.ip_address(text)
             except ValueError:
                 return current
-            current = hop
+            current = text
         return current
 
+    def _trusts(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self.networks)
 
-@dataclass(slots=True)
+
+class _Windows:
+    """Counts by key in fixed windows, bounded to two generations of `most` keys."""
+
+    def __init__(self, seconds: int, most: int) -> None:
+        self._seconds, self._most = seconds, most
+        self._new: dict[Hashable, tuple[int, int]] = {}
+        self._old: dict[Hashable, tuple[int, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._old)
+
+    def count(self, key: Hashable, now: float, limit: int) -> int:
+        """Count one; return 0 if it fits, else the seconds until it will."""
+        start, count = self.get(key, now)
+        if count >= limit:
+            return max(1, start + self._seconds - int(now))
+        if len(self._new) >= self._most:
+            self._old, self._new = self._new, {}
+        self._new[key] = (start, count + 1)
+        return 0
+
+    def get(self, key: Hashable, now: float) -> tuple[int, int]:
+        """Return (start of the window, count) of a key."""
+        found = self._new.get(key) or self._old.get(key)
+        if found is None or int(now) - found[0] >= self._seconds:
+            return int(now), 0
+        return found
+
+
 class Limits:
-    """Sliding windows in memory, bounded."""
+    """The rate limits of a process. A limit of 0 is none."""
 
-    address_per_second: int = 200
-    values_per_hour: int = 2000
-    value_per_hour: int = 300
-    _counts: dict[tuple[object, ...], tuple[int, int]] = field(default_factory=dict)
+    def __init__(
+        self,
+        *,
+        address_per_second: int = 200,
+        values_per_hour: int = 2_000,
+        value_per_hour: int = 300,
+        clock: Callable[[], float] = time.monotonic,
+        most_keys: int = 100_000,
+    ) -> None:
+        self._address_limit, self._values_limit = address_per_second, values_per_hour
+        self._value_limit, self._clock = value_per_hour, clock
+        self._inputs = _Windows(1, most_keys)
+        self._addresses = _Windows(1, most_keys)
+        self._values = _Windows(3600, most_keys)
+        self._distinct = _Windows(3600, most_keys)
 
-    def _count(self, key: tuple[object, ...], window_s: int, most: int, name: str) -> Verdict:
-        now = int(time.monotonic())
-        start, count = self._counts.get(key, (now, 0))
-        if now - start >= window_s:
-            start, count = now, 0
-        if most and count >= most:
-            return Verdict(False, max(1, start + window_s - now), name, 100)
-        if len(self._counts) > 200_000:
-            self._counts.clear()
-        self._counts[key] = (start, count + 1)
-        return ALLOWED
+    @property
+    def size(self) -> int:
+        """Return how many counts are kept for addresses."""
+        return len(self._addresses)
 
-    def input(self, input_id: int, per_second: int) -> Verdict:
-        """Count a request of an input."""
-        return self._count(("i", input_id), 1, per_second, "app")
+    def input(self, number: int, per_second: int) -> Verdict:
+        """Count a request of an input that has a limit."""
+        return _verdict(self._inputs.count(number, self._clock(), per_second), "app")
 
     def address(self, address: str) -> Verdict:
         """Count a key-only request of an address."""
-        return self._count(("a", address), 1, self.address_per_second, "system")
+        if not self._address_limit:
+            return ALLOWED
+        wait = self._addresses.count(grouped(address), self._clock(), self._address_limit)
+        return _verdict(wait, "system")
 
     def value(self, address: str, name: str, value: str) -> Verdict:
-        """Count a key-only request for a login value."""
-        return self._count(("v", address, hash((name, value))), 3600, self.value_per_hour, "system")
+        """Count a key-only request for a login value.
+
+        Counted per (address, value), so that a stranger cannot lock a person out, and as one of
+        the distinct values of the address, so that nobody tries the telephone book.
+        """
+        now, place = self._clock(), grouped(address)
+        key = (place, hash((name, value)))
+        if self._values_limit and not self._values.get(key, now)[1]:
+            wait = self._distinct.count(place, now, self._values_limit)
+            if wait:
+                return _verdict(wait, "system")
+        limit = self._value_limit or 1 << 60
+        return _verdict(self._values.count(key, now, limit), "system")
+
+
+def grouped(address: str) -> str:
+    """Return what an address counts as: an IPv6 client owns its whole /64."""
+    if ":" not in address:
+        return address
+    try:
+        network = ipaddress.ip_network((address.split("%")[0], 64), strict=False)
+    except ValueError:
+        return address
+    return str(network)
+
+
+def _verdict(wait: int, exceeded: str) -> Verdict:
+    return Verdict(False, wait, exceeded) if wait else ALLOWED

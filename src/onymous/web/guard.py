@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onymous.flows.answers import Question
 from onymous.limits import Limits, Verdict
-from onymous.rules.errors import RateLimited
+from onymous.rules.errors import Forbidden, RateLimited
 from onymous.rules.identifiers import BY_NAME
 from onymous.web.auth import Credentials
 from onymous.web.calls import Call
@@ -24,6 +24,7 @@ class Guard:
             if limit:
                 self._raise(limits.input(who.caller.input, limit))
             return
+        self._check_origin(call, who)
         self._raise(limits.address(call.address))
         plan = who.caller.plan
         if plan.best_match or question.op == "logout":
@@ -35,6 +36,16 @@ class Guard:
                 and plan.login >> kind.code & 1
             ):
                 self._raise(limits.value(call.address, name, value))
+
+    @staticmethod
+    def _check_origin(call: Call, who: Credentials) -> None:
+        """A public key may be bound to the pages it belongs to."""
+        allowed = who.caller.cors_origins
+        if allowed == ("*",):
+            return
+        origin = call.header(b"origin")
+        if origin is not None and origin not in allowed:
+            raise Forbidden(permission="use this key on this page")
 
     @staticmethod
     def _raise(verdict: Verdict) -> None:
