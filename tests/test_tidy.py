@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"store.port", "store.sql", "store.tenants_sql", "store.packing"},
     "web": {"flows", "rules", "limits", "crypto", "observe", "store.port"},
     "console": {"flows", "rules"},
-    "worker": {"flows"},
+    "worker": {"flows", "store.port"},
     "app": {"*"},
     "serving": {"*"},
     "library": {"app", "settings", "flows", "rules"},

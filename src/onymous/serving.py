@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import uvicorn
 
+from onymous import worker
 from onymous.app import Core
 from onymous.limits import Bounds, Limits, Trusted
 from onymous.observe import Metrics
@@ -96,9 +97,14 @@ class Server:
         try:
             with tempfile.TemporaryDirectory(prefix="onymous-tls-") as folder:
                 self._uvicorn = self._server(sock, pathlib.Path(folder))
-            ready = asyncio.create_task(self._tell(started))
+            tasks = [
+                asyncio.create_task(self._tell(started)),
+                asyncio.create_task(worker.run(self.core.store)),
+            ]
             await self._uvicorn.serve(sockets=[sock])
-            ready.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             await self.core.close()
 

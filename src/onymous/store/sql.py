@@ -143,3 +143,14 @@ META_PUT = (
 )
 #: the first process to start wins; everybody reads back what was written
 META_ONCE = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING"
+
+#: jobs that are due and nobody works on, oldest first
+JOBS_DUE = (
+    "SELECT id, kind, tries, body FROM job WHERE due <= ? AND taken_until <= ?"
+    " AND tries < ? ORDER BY id LIMIT ?"
+)
+#: taken by the first who still finds it free
+JOB_TAKE = "UPDATE job SET taken_until = ?, tries = tries + 1 WHERE id = ? AND taken_until <= ?"
+JOB_TAKEN = "SELECT id FROM job WHERE id = ? AND taken_until = ?"
+JOB_DONE = "DELETE FROM job WHERE id = ?"
+JOB_FAILED = "UPDATE job SET taken_until = ?, error = ? WHERE id = ?"
