@@ -239,7 +239,7 @@ def _break_tie(current: list[Seen], previous: int | None) -> tuple[Seen, str]:
         if s.record.pid == previous:
             return s, "previous_mpid"
     first, second = sorted(
-        current, key=lambda s: (-s.record.seen_ms, -s.record.created_ms, s.record.pid)
+        current, key=lambda s: (-s.record.seen_ms, -s.record.created_ms, -s.record.pid)
     )[:2]
     if first.record.seen_ms != second.record.seen_ms:
         return first, "last_seen"

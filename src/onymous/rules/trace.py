@@ -49,7 +49,7 @@ TIES: dict[str, str] = {
     "previous_mpid": "previous_mpid names it",
     "last_seen": "most recently seen",
     "created": "most recently created",
-    "number": "the older number",
+    "number": "created last, by number",
 }
 
 

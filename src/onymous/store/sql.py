@@ -61,7 +61,8 @@ HOLDERS = (
 #: of a crowded value: the records that compete for it, latest first
 RECENT = (
     f"SELECT i.holder, {RECORD} FROM identity i JOIN profile p ON p.pid = i.pid"
-    " WHERE i.slot = ? AND i.value = ? AND i.seen IS NOT NULL ORDER BY i.seen DESC LIMIT 8"
+    " WHERE i.slot = ? AND i.value = ? AND i.seen IS NOT NULL"
+    " ORDER BY i.seen DESC, i.holder DESC LIMIT 8"
 )
 
 # -- last seen, written behind ------------------------------------------------------------------
