@@ -32,8 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": {"*"},
     "library": {"app", "settings", "flows", "rules"},
     "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"},
-    "cli": {"app", "serving", "library", "lab", "settings", "observe", "crypto", "flows"}
-    | {"store.port"},
+    "commands": {"app", "serving", "library", "lab", "settings", "observe", "crypto", "flows"}
+    | {"store.port", "worker"},
+    "cli": {"commands"},
     "__init__": {"library"},
     "__main__": {"cli"},
 }

@@ -46,9 +46,9 @@ class Pool:
         for higher in self.order(q):
             if higher == kind:
                 return False
-            if higher in self.config.login and record.ids.get(higher):
-                if not self.holds(record, higher, q[higher]):
-                    return True
+            held = higher in self.config.login and record.ids.get(higher)
+            if held and not self.holds(record, higher, q[higher]):
+                return True
         return False
 
     def order(self, q: Identities) -> list[str]:

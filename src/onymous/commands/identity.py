@@ -1,0 +1,78 @@
+"""`onymous resolve` and `onymous history`: who is this, and how did it come about?"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated
+
+import typer
+from rich.tree import Tree
+
+from onymous.commands.common import (
+    EnvironmentOption,
+    JsonOption,
+    KeyOption,
+    SecretOption,
+    ServerDefault,
+    UrlOption,
+    app,
+    ask,
+    console,
+)
+
+
+@app.command()
+def resolve(
+    identities: Annotated[list[str], typer.Argument(help="TYPE=VALUE, such as email=a@b.c")],
+    operation: Annotated[str, typer.Option(help="identify, login, logout or search")] = "identify",
+    write: Annotated[bool, typer.Option(help="really do it; else only show")] = False,
+    url: UrlOption = ServerDefault,
+    key: KeyOption = "",
+    secret: SecretOption = "",
+    environment: EnvironmentOption = "production",
+    as_json: JsonOption = False,
+) -> None:
+    """Who is this? Asks a running server and draws the trace."""
+    known = dict(item.partition("=")[::2] for item in identities)
+    body = {"environment": environment, "known_identities": known}
+    params = {"explain": "true", "read_only": "false" if write else "true"}
+    answer = ask(url, key, secret, "POST", f"/v1/{operation}", params, body)
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    tree = Tree(f"[bold]{answer.get('mpid') or 'nobody yet: a new profile would be made'}[/]")
+    for line in answer.get("trace_text", []):
+        tree.add(line, highlight=False)
+    console.print(tree)
+
+
+@app.command()
+def history(
+    mpid: Annotated[str, typer.Argument(help="whose history")],
+    at: Annotated[int | None, typer.Option(help="the record as it was then (ms)")] = None,
+    url: UrlOption = ServerDefault,
+    key: KeyOption = "",
+    secret: SecretOption = "",
+    environment: EnvironmentOption = "production",
+    as_json: JsonOption = False,
+) -> None:
+    """How a profile came about, newest first."""
+    params = {"environment": environment} | ({"at": str(at)} if at is not None else {})
+    answer = ask(url, key, secret, "GET", f"/v1/{mpid}/history", params, None)
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    tree = Tree(f"[bold]{answer['mpid']}[/]")
+    for name in answer["identities"]:
+        tree.add(f"{name['identity_type']} = {name['value']} ({name['input']})", highlight=False)
+    console.print(tree)
+    for entry in answer["entries"]:
+        what = ", ".join(
+            f"{c['change']} {c.get('identity_type', '')} {c.get('value', '')}".strip()
+            for c in entry["changes"]
+        )
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(entry["at_ms"] / 1000))
+        console.print(
+            f"{when} {entry['operation']}: {what}", highlight=False, markup=False, soft_wrap=True
+        )

@@ -1,0 +1,98 @@
+"""`onymous init` and `onymous apply`: tenants and rules from one file."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+from typing import Annotated
+
+import msgspec
+import typer
+
+from onymous.app import running
+from onymous.commands.common import (
+    JsonOption,
+    StoreOption,
+    app,
+    console,
+    errors,
+    run_now,
+    settings_of,
+)
+from onymous.flows.tenants import Applied, BadDocument, ChangeRefused, apply, starter
+from onymous.settings import Settings
+
+
+@app.command()
+def init(
+    file: Annotated[str, typer.Argument(help="file to write")] = "onymous.yaml",
+    organization: Annotated[str, typer.Option(help="name of your company")] = "My company",
+    as_json: JsonOption = False,
+) -> None:
+    """Write a starter configuration."""
+    path = pathlib.Path(file)
+    if path.exists():
+        errors.print(f"[red]{path} exists; choose another name or remove it[/]")
+        raise typer.Exit(2)
+    path.write_text(starter(organization), "utf-8")
+    if as_json:
+        typer.echo(json.dumps({"wrote": str(path)}))
+    else:
+        console.print(f"wrote {path}; next: onymous apply {path}")
+
+
+@app.command("apply")
+def apply_(
+    file: Annotated[str, typer.Argument(help="configuration to apply")] = "onymous.yaml",
+    store: StoreOption = None,
+    dry_run: Annotated[bool, typer.Option(help="show what would happen, change nothing")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the tenants and rules of a file real; refuses what would mix or lose people."""
+    try:
+        text = pathlib.Path(file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        errors.print(f"[red]{file} cannot be read: {type(error).__name__}[/]")
+        raise typer.Exit(2) from None
+
+    try:
+        out = run_now(_apply(settings_of(store=store), text, dry_run))
+    except BadDocument as error:
+        for problem in error.problems:
+            errors.print(f"problem: {problem}", highlight=False, markup=False)
+        raise typer.Exit(1) from None
+    except ChangeRefused as error:
+        for step in error.refused:
+            errors.print(str(step), highlight=False, markup=False)
+        errors.print("[red]refused: nothing was changed[/]")
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(msgspec.json.encode(out).decode())
+    else:
+        _show_applied(out)
+    if out.refused:
+        raise typer.Exit(1)
+
+
+async def _apply(settings: Settings, text: str, dry_run: bool) -> Applied:
+    async with running(settings) as core:
+        now = time.time_ns() // 1_000_000
+        return await apply(
+            core.store, core.key, text, dry_run=dry_run, actor="operator", now_ms=now
+        )
+
+
+def _show_applied(out: Applied) -> None:
+    for warning in out.warnings:
+        console.print(f"advice: {warning}", highlight=False, markup=False)
+    for step in out.steps:
+        console.print(str(step), highlight=False, markup=False)
+    if not out.changed:
+        console.print("nothing to change")
+    if out.dry_run:
+        console.print("dry run: nothing was changed")
+    if out.credentials:
+        console.print("new credentials; secrets are shown this once:")
+        for c in out.credentials:
+            typer.echo(f"  {c.workspace}/{c.input}\n    key    {c.api_key}\n    secret {c.secret}")
