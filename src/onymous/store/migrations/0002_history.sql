@@ -1,0 +1,1 @@
+-- History: events, profiles, devices, consent, what each person is worth.

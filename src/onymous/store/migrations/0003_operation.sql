@@ -1,0 +1,1 @@
+-- Operation: versions of the configuration, journal of requests, review.
