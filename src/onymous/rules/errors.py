@@ -190,6 +190,13 @@ class InvalidData(Refusal):
     hint = "See the reference of this request."
 
 
+class MissingEventField(Refusal):
+    """Required event field "{field}" is missing or empty."""
+
+    code = "BAD_REQUEST"
+    hint = "Each event needs event_type; see the reference of batches."
+
+
 class RequestIdReused(Refusal):
     """This request_id was used before with another body."""
 

@@ -36,6 +36,18 @@ class Batch(msgspec.Struct, frozen=True):
     key: tuple[int, ...]
 
 
+def looked_up(statement: str, types: list[str]) -> str:
+    """Return the form of a SELECT that answers arrays of its arguments; rows start with the
+    place (from 1) of the arguments they answer.
+    """
+    names = ", ".join(f"c{n}" for n in range(1, len(types) + 1))
+    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(types, 1))
+    return (
+        f"SELECT u.n, q.* FROM unnest({arrays}) WITH ORDINALITY AS u({names}, n)"
+        f" CROSS JOIN LATERAL ({_counted(statement, 'u.c')}) q"
+    )
+
+
 def batched(statement: str, types: list[str]) -> Batch | None:
     """Return the array form of a statement whose arguments have these types, where there is one."""
     names = ", ".join(f"c{n}" for n in range(1, len(types) + 1))

@@ -69,6 +69,9 @@ class Session(Protocol):
     async def rows(self, statement: str, *args: object) -> list[Row]:
         """Return all rows of a statement."""
 
+    async def each(self, statement: str, keys: Sequence[Sequence[object]]) -> list[list[Row]]:
+        """Run a SELECT once per key, as one round where the engine can; rows in order of keys."""
+
     async def run(self, statement: str, *args: object) -> None:
         """Run a statement that returns nothing."""
 

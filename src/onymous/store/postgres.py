@@ -21,7 +21,7 @@ from itertools import islice
 
 from onymous.rules.records import Record
 from onymous.store import asking
-from onymous.store.arrays import Batch, batched, numbered
+from onymous.store.arrays import Batch, batched, looked_up, numbered
 from onymous.store.asking import Asking
 from onymous.store.migrating import migrate
 from onymous.store.packing import slot, unpack_record
@@ -66,6 +66,7 @@ class _Shared:
 
     def __init__(self) -> None:
         self.batches: dict[str, Batch | None] = {}
+        self.lookups: dict[str, str] = {}
         #: hashes of (slot, value), so that no identity is kept in memory
         self.hot: set[int] = set()
 
@@ -86,6 +87,20 @@ class PostgresSession:
     async def rows(self, statement: str, *args: object) -> list[Row]:
         """Return all rows of a statement."""
         return list(map(tuple, await self._connection.fetch(numbered(statement), *args)))
+
+    async def each(self, statement: str, keys: Sequence[Sequence[object]]) -> list[list[Row]]:
+        """Run a SELECT once per key, all in one statement; rows in order of keys."""
+        out: list[list[Row]] = [[] for _ in keys]
+        if not keys:
+            return out
+        known = self._shared.lookups
+        if statement not in known:
+            plan = await self._connection.prepare(numbered(statement))
+            known[statement] = looked_up(statement, [t.name for t in plan.get_parameters()])
+        rows = await self._connection.fetch(known[statement], *zip(*keys, strict=True))
+        for row in rows:
+            out[row[0] - 1].append(tuple(row)[1:])
+        return out
 
     async def run(self, statement: str, *args: object) -> None:
         """Run a statement that returns nothing."""

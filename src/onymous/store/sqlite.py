@@ -141,6 +141,11 @@ class SqliteSession:
         """Return all rows of a statement."""
         return list(self._db.execute(statement, args))
 
+    async def each(self, statement: str, keys: Sequence[Sequence[object]]) -> list[list[Row]]:
+        """Run a SELECT once per key; rows in order of keys."""
+        execute = self._db.execute
+        return [list(execute(statement, tuple(key))) for key in keys]
+
     async def run(self, statement: str, *args: object) -> None:
         """Run a statement that returns nothing."""
         self._db.execute(statement, args)

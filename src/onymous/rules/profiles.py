@@ -1,0 +1,227 @@
+"""What is kept of one person in one workspace, and how a batch changes it.
+
+Newer information wins, also when it arrives earlier: every attribute, consent and switch carries
+the time it is from. Counters only grow by what a batch brings, and a batch is applied once.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from onymous.rules.attributes import MOST_ATTRIBUTES
+from onymous.rules.consent import Consent, newer
+from onymous.rules.events import Batch, Change
+from onymous.rules.events import Device as Seen
+
+#: bounds of one person and workspace; the oldest make room
+MOST_DEVICES, MOST_GONE, MOST_CONSENTS, MOST_INPUTS, MOST_ATTRIBUTIONS = 50, 100, 200, 64, 20
+
+
+class Attribute(msgspec.Struct, array_like=True):
+    """A user attribute: text, a list of texts, or None (a tag), and the time it is from."""
+
+    value: str | list[str] | None
+    at_ms: int
+
+
+class Device(msgspec.Struct, array_like=True):
+    """A device a person was seen with in one workspace. Its identities are on the record."""
+
+    #: the device application stamp, or empty for devices that have none
+    stamp: str
+    platform: str
+    first_ms: int
+    last_ms: int
+    info: dict[str, str] = {}
+    limit_ad_tracking: bool | None = None
+    push_token: str | None = None
+    attribution: tuple[str, str, str] | None = None
+
+
+class Person(msgspec.Struct, array_like=True):
+    """One person in one workspace."""
+
+    first_ms: int
+    last_ms: int
+    #: receive time of the last batch
+    stored_ms: int
+    attributes: dict[str, Attribute] = {}
+    #: attributes forgotten and when, so that a late batch does not bring them back
+    gone: dict[str, int] = {}
+    #: "gdpr/purpose" -> the answer in force
+    consent: dict[str, Consent] = {}
+    #: every change of consent, oldest first
+    consents: list[tuple[str, Consent]] = []
+    devices: list[Device] = []
+    #: input -> first and last seen
+    inputs: dict[int, tuple[int, int]] = {}
+    #: platform -> worth in millionths
+    worth: dict[str, int] = {}
+    sessions: dict[str, int] = {}
+    batches: int = 0
+    events: int = 0
+    opted_out: tuple[bool, int] | None = None
+    limit_ad_tracking: tuple[bool, int] | None = None
+    attributions: list[tuple[str, str, str]] = []
+    integrations: dict[str, dict[str, str]] = {}
+    partners: dict[str, str] = {}
+
+
+class Counted(msgspec.Struct):
+    """What of a batch counts, at the time it happened."""
+
+    at_ms: int
+    platform: str
+    worth: int
+    sessions: int
+
+
+class Context(msgspec.Struct):
+    """Where a batch came in, as far as the profile cares."""
+
+    input: int
+    #: platform the input stands for
+    platform: str
+    may_consent: bool = True
+    #: declared purposes of the workspace, or None where any may be stated
+    purposes: frozenset[str] | None = None
+
+
+def fresh(batch: Batch) -> Person:
+    """Return a person first seen by this batch."""
+    return Person(batch.first_ms, batch.last_ms, batch.received_ms)
+
+
+def platform_of(batch: Batch, context: Context) -> str:
+    """Return the platform a batch counts for."""
+    return batch.device.platform if batch.device is not None else context.platform
+
+
+def absorb(person: Person, batch: Batch, context: Context) -> list[Counted]:
+    """Apply a batch to a person; return what counts. Reasons go to the batch's notes."""
+    person.first_ms = min(person.first_ms, batch.first_ms)
+    person.last_ms = max(person.last_ms, batch.last_ms)
+    person.stored_ms = max(person.stored_ms, batch.received_ms)
+    first, last = person.inputs.get(context.input, (batch.first_ms, batch.last_ms))
+    if context.input in person.inputs or len(person.inputs) < MOST_INPUTS:
+        person.inputs[context.input] = (min(first, batch.first_ms), max(last, batch.last_ms))
+    person.batches += 1
+    person.events += batch.events
+    for change in batch.changes:
+        _change(person, change, batch.notes)
+    _consent(person, batch, context)
+    if batch.device is not None:
+        _device(person, batch, batch.device)
+    _switches(person, batch)
+    for module, items in batch.integrations.items():
+        if module in person.integrations or len(person.integrations) < 50:
+            person.integrations[module] = person.integrations.get(module, {}) | items
+    person.partners |= batch.partners
+    return _count(person, batch, platform_of(batch, context))
+
+
+def _change(person: Person, change: Change, notes: list[str]) -> None:
+    """Set or forget an attribute, unless something newer is known of it."""
+    name = change.name
+    old = person.attributes.get(name)
+    known_ms = max(old.at_ms if old is not None else 0, person.gone.get(name, 0))
+    if change.at_ms < known_ms:
+        return
+    if change.deleted:
+        person.attributes.pop(name, None)
+        person.gone.pop(name, None)
+        person.gone[name] = change.at_ms
+        if len(person.gone) > MOST_GONE:
+            del person.gone[min(person.gone, key=person.gone.__getitem__)]
+    elif old is None and len(person.attributes) >= MOST_ATTRIBUTES:
+        notes.append("too_many_attributes")
+    else:
+        person.attributes[name] = Attribute(change.value, change.at_ms)
+        person.gone.pop(name, None)
+
+
+def _consent(person: Person, batch: Batch, context: Context) -> None:
+    if batch.consent and not context.may_consent:
+        batch.notes.append("consent_not_allowed")
+        return
+    for stated in batch.consent:
+        declared = context.purposes
+        if stated.regulation == "gdpr" and declared is not None and stated.purpose not in declared:
+            batch.notes.append("consent_purpose_undeclared")
+            continue
+        set_consent(person, stated.regulation, stated.purpose, stated.consent)
+
+
+def set_consent(person: Person, regulation: str, purpose: str, consent: Consent) -> bool:
+    """Store an answer if it is newer than the one in force; return whether it was."""
+    name = f"{regulation}/{purpose}"
+    old = person.consent.get(name)
+    if not newer(regulation, consent, old):
+        return False
+    person.consent[name] = consent
+    if old is None or old.consented != consent.consented or old.document != consent.document:
+        person.consents.append((name, consent))
+        del person.consents[:-MOST_CONSENTS]
+    return True
+
+
+def _device(person: Person, batch: Batch, seen: Seen) -> None:
+    stamp = seen.stamp or ""
+    device = next(
+        (d for d in person.devices if d.stamp == stamp and (stamp or d.platform == seen.platform)),
+        None,
+    )
+    if device is None:
+        device = Device(stamp, seen.platform, batch.first_ms, batch.last_ms)
+        person.devices.append(device)
+        if len(person.devices) > MOST_DEVICES:
+            person.devices.remove(min(person.devices, key=lambda d: d.last_ms))
+    newest = batch.last_ms >= device.last_ms
+    device.first_ms = min(device.first_ms, batch.first_ms)
+    device.last_ms = max(device.last_ms, batch.last_ms)
+    if newest:
+        device.platform = seen.platform
+        device.info |= seen.info
+        if seen.limit_ad_tracking is not None:
+            device.limit_ad_tracking = seen.limit_ad_tracking
+        if seen.push is not None:
+            device.push_token = seen.push or None
+    if batch.attribution is not None:
+        device.attribution = batch.attribution
+
+
+def _switches(person: Person, batch: Batch) -> None:
+    person.opted_out = _latest(person.opted_out, batch.opted_out)
+    limited = batch.device.limit_ad_tracking if batch.device is not None else None
+    if limited is not None:
+        person.limit_ad_tracking = _latest(person.limit_ad_tracking, (limited, batch.last_ms))
+    given = batch.attribution
+    if given is not None and given not in person.attributions:
+        person.attributions.append(given)
+        del person.attributions[:-MOST_ATTRIBUTIONS]
+
+
+def _latest(
+    old: tuple[bool, int] | None, new: tuple[bool, int] | None
+) -> tuple[bool, int] | None:
+    """Return the later of two switches; of equal times the one that came last."""
+    if old is None or new is None:
+        return new or old
+    return new if new[1] >= old[1] else old
+
+
+def _count(person: Person, batch: Batch, platform: str) -> list[Counted]:
+    counted: dict[int, Counted] = {}
+    for at, worth in batch.worth:
+        item = counted.setdefault(at, Counted(at, platform, 0, 0))
+        item.worth += worth
+    for at in batch.sessions:
+        item = counted.setdefault(at, Counted(at, platform, 0, 0))
+        item.sessions += 1
+    worth = sum(c.worth for c in counted.values())
+    sessions = sum(c.sessions for c in counted.values())
+    if worth:
+        person.worth[platform] = person.worth.get(platform, 0) + worth
+    if sessions:
+        person.sessions[platform] = person.sessions.get(platform, 0) + sessions
+    return list(counted.values())

@@ -1,0 +1,76 @@
+"""Statements of history: batches, profiles, what counts."""
+
+from __future__ import annotations
+
+# -- accepted before ----------------------------------------------------------------------------
+
+ONCE_GET = "SELECT at FROM once WHERE input = ? AND digest = ?"
+ONCE_ADD = "INSERT INTO once (input, digest, at) VALUES (?, ?, ?)"
+#: forgetting walks the table in pieces: `digest` bounds a piece of one input
+ONCE_FORGET = "DELETE FROM once WHERE at < ?"
+
+# -- batches ------------------------------------------------------------------------------------
+
+BATCH_ADD = (
+    "INSERT INTO batch (pid, at, span, late, received, workspace, input, device, dictionary, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+BATCH = "b.id, b.pid, b.at, b.span, b.received, b.workspace, b.input, b.device, b.dictionary"
+#: a person's batches, newest first, before (time, number), of one time window
+BATCHES_OF = (
+    f"SELECT {BATCH}, b.body FROM batch b WHERE b.pid = ? AND b.at <= ? AND b.at >= ?"
+    " AND (b.at < ? OR b.id < ?) ORDER BY b.at DESC, b.id DESC LIMIT ?"
+)
+BATCH_BY_ID = f"SELECT {BATCH}, b.body FROM batch b WHERE b.id = ?"
+BATCHES_ERASE = "DELETE FROM batch WHERE pid = ?"
+#: all batches in the order they came, for exports
+BATCHES_AFTER = f"SELECT {BATCH}, b.body FROM batch b WHERE b.id > ? ORDER BY b.id LIMIT ?"
+#: retention, in pieces
+BATCHES_OLD = (
+    "DELETE FROM batch WHERE id IN"
+    " (SELECT b.id FROM batch b WHERE b.received < ? ORDER BY b.id LIMIT ?)"
+)
+
+DICTIONARY_GET = "SELECT body FROM dictionary WHERE id = ?"
+DICTIONARY_LATEST = "SELECT id, body FROM dictionary ORDER BY id DESC LIMIT 1"
+DICTIONARY_ADD = (
+    "INSERT INTO dictionary (id, at, body) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING"
+)
+
+# -- profiles -----------------------------------------------------------------------------------
+
+PERSON_GET = "SELECT body FROM person WHERE pid = ? AND workspace = ?"
+PERSON_PUT = (
+    "INSERT INTO person (pid, workspace, stored, body) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (pid, workspace) DO UPDATE SET stored = excluded.stored, body = excluded.body"
+)
+PERSONS_OF = "SELECT workspace, stored, body FROM person WHERE pid = ? ORDER BY workspace"
+PERSONS_ERASE = "DELETE FROM person WHERE pid = ?"
+
+# -- what counts --------------------------------------------------------------------------------
+
+TALLY_ADD = (
+    "INSERT INTO tally (pid, at, workspace, platform, device, worth, sessions)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (pid, at, workspace, platform, device)"
+    " DO UPDATE SET worth = tally.worth + excluded.worth,"
+    " sessions = tally.sessions + excluded.sessions"
+)
+#: of one person in a window; device 0 stands for all devices
+TALLY_SUM = (
+    "SELECT workspace, platform, CAST(sum(worth) AS BIGINT), CAST(sum(sessions) AS BIGINT)"
+    " FROM tally"
+    " WHERE pid = ? AND at >= ? AND at <= ? AND (device = ? OR ? = 0)"
+    " GROUP BY workspace, platform ORDER BY workspace, platform"
+)
+TALLY_ERASE = "DELETE FROM tally WHERE pid = ?"
+
+# -- aliases in force ---------------------------------------------------------------------------
+
+ALIASES_INTO = (
+    "SELECT id, source, start_ms, end_ms, scope, stamp, at FROM alias"
+    " WHERE destination = ? AND outcome = 'applied' AND effective <= ? ORDER BY id"
+)
+ALIASES_OUT = (
+    "SELECT id, destination, start_ms, end_ms, scope, stamp, at FROM alias"
+    " WHERE source = ? AND outcome = 'applied' ORDER BY id"
+)
