@@ -15,12 +15,15 @@ from contextlib import asynccontextmanager
 from onymous.crypto import MasterKey, MpidCipher
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics
+from onymous.flows.events import Events
 from onymous.flows.history import Historian
 from onymous.flows.identity import Resolver
+from onymous.flows.profiles import Profiles
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.tenants import Directory
 from onymous.settings import SettingError, Settings
 from onymous.store import sql
+from onymous.store.compression import Bodies
 from onymous.store.port import Store
 from onymous.store.postgres import PostgresStore
 from onymous.store.sqlite import SqliteStore
@@ -69,6 +72,7 @@ class Core:
         self.store = open_store(settings.store, commit_delay_ms=settings.commit_delay_ms)
         self.seen = SeenBuffer()
         self.diagnostics = Diagnostics()
+        self.bodies = Bodies()
         self.desk = Desk(self.store, self.seen, most_waiting=settings.max_waiting)
         self._keeper: asyncio.Task[None] | None = None
 
@@ -80,6 +84,10 @@ class Core:
         self.directory = Directory(self.store, self.key)
         await self.directory.load()
         self.resolver = Resolver(self.desk, self.mpids, self.diagnostics)
+        self.events = Events(self.resolver, self.bodies)
+        self.profiles = Profiles(self.store, self.mpids)
+        async with self.store.read() as session:
+            await self.bodies.load(session)
         self.historian = Historian(self.store, self.resolver, self.directory)
         self.desk.start()
         self._keeper = asyncio.create_task(self._keep_house())

@@ -47,7 +47,7 @@ def application(core: Core, metrics: Metrics) -> Application:
     identity = IdentityWeb(core.resolver, core.store, core.historian, auth, Guard(limits), bounds)
     table = routes(
         identity,
-        EventsWeb(core.resolver, auth, core.diagnostics, bounds),
+        EventsWeb(core.resolver, core.events, auth, core.diagnostics, bounds),
         AliasWeb(core.resolver, core.store, auth, bounds),
         AboutWeb(core.ready, lambda: _measured(core, metrics)),
         s.max_event_body_bytes,

@@ -118,15 +118,16 @@ async def call(page: Page, op: str, identities: dict[str, str] | None = None) ->
 
 
 async def spooled(it: Running, least: int) -> list[dict[str, Any]]:
-    """Wait for batches in the spool and return them."""
+    """Wait for accepted batches and return them as they came in."""
+    core = it.server.core
     for _ in range(200):
-        async with it.server.core.store.read() as session:
-            rows = await session.rows("SELECT kind, body FROM spool ORDER BY id")
-        if len(rows) >= least:
-            break
+        async with core.store.read() as session:
+            rows = await session.rows("SELECT dictionary, body FROM batch ORDER BY id")
+            if len(rows) >= least:
+                break
         await asyncio.sleep(0.05)
-    # the body is packed as one binary value: two to five bytes before the JSON
-    return [json.loads(bytes(body)[bytes(body).index(b"{") :]) for _, body in rows]
+    async with core.store.read() as session:
+        return [json.loads(await core.bodies.unpack(session, *row)) for row in rows]
 
 
 @pytest.mark.clients

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from onymous.flows.answers import Answer, Done, Question
 from onymous.flows.desk import Desk
 from onymous.flows.identity import CODE_OF, NAME_OF, Resolver, lookup_keys
+from onymous.flows.seen import SeenBuffer
 from onymous.flows.working import Origin, Working
 from onymous.rules.batches import stated, usable
 from onymous.rules.errors import LookupRefusal, Refusal
 from onymous.rules.identifiers import Cleaned, clean
 from onymous.rules.identity import Ask, Decision, answer_flags
 from onymous.rules.ledger import Entry
-from onymous.rules.records import Record
+from onymous.rules.records import SHARED, Record
 from onymous.rules.trace import Trace, public
 from onymous.store.port import Found, Kept, Probe
 
@@ -32,7 +33,7 @@ def resolve_batch(resolver: Resolver, question: Question, mpid: object, done: Do
         return
     plan = question.caller.plan
     cleaned = clean(question.known, strict=False, folding=plan.folding, blocked=plan.blocked)
-    resolver.desk.submit(_Stated(resolver, question, cleaned, pid, done, by_identities))
+    resolver.desk.submit(Stated(resolver, question, cleaned, pid, done, by_identities))
 
 
 def _quarantined(answer: Answer) -> Answer:
@@ -42,7 +43,7 @@ def _quarantined(answer: Answer) -> Answer:
     return answer
 
 
-class _Stated:
+class Stated:
     """A batch that names its MPID, at the desk."""
 
     name = "events"
@@ -90,14 +91,19 @@ class _Stated:
 
     def act(self, working: Working, again: Kept | None) -> bytes | None:
         """Add what the batch may add."""
-        question = self._question
-        caller = question.caller
         record = working.records.get(self._pid)
         if record is None or not usable(record, self._ask.pool):
             self._answer = None
             return None
         why = self._trace()
         decision = self._decide(record, [], why)
+        self._apply(working, record, decision)
+        self._answer = self._told(decision, record, why)
+        return None
+
+    def _apply(self, working: Working, record: Record, decision: Decision) -> None:
+        question = self._question
+        caller = question.caller
         working.apply(
             record,
             caller.plan,
@@ -108,8 +114,19 @@ class _Stated:
             ],
             entry=Entry("events", caller.workspace, caller.input, question.request_id, []),
         )
-        self._answer = self._told(decision, record, why)
-        return None
+
+    def attribute(self, working: Working, seen: SeenBuffer) -> Answer:
+        """Decide for a batch that is kept in the same transaction; the MPID must be usable."""
+        question, record = self._question, working.records[self._pid]
+        why = self._trace()
+        decision = self._decide(record, [], why)
+        if decision.changes:
+            self._apply(working, record, decision)
+        elif record.flags & SHARED:
+            working.touch(record, question.caller.plan, question.now_ms)
+        else:
+            seen.touch(record.pid, question.now_ms)
+        return self._told(decision, record, why)
 
     def _trace(self) -> Trace | None:
         if not self._question.explain:

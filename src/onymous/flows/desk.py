@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from onymous.flows.arrivals import Arrival, accepted_before
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.working import Working
 from onymous.rules.errors import Busy, Internal
@@ -192,6 +193,9 @@ class Desk:
             working = Working(numbers)
             working.load(probes, founds)
             kept = await tx.replays([w.replay[:2] for w in works if w.replay is not None])
+            arrivals = [w.key for w in works if isinstance(w, Arrival)]
+            if arrivals:
+                working.accepted = await accepted_before(tx, arrivals)
             for work in works:
                 try:
                     _act(work, working, kept)

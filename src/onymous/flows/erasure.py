@@ -17,10 +17,14 @@ from onymous.rules.errors import Refusal, UnknownMpid
 from onymous.rules.ledger import ERASED as ERASED_KIND
 from onymous.rules.ledger import Change, Entry
 from onymous.rules.records import ERASED
-from onymous.store import sql
+from onymous.store import history_sql, sql
 from onymous.store.port import Found, Kept, Probe
 
 _encode = msgspec.msgpack.Encoder().encode
+
+
+#: what goes with the record: its events, profiles and what counts
+_HISTORY = (history_sql.BATCHES_ERASE, history_sql.PERSONS_ERASE, history_sql.TALLY_ERASE)
 
 
 def erase(resolver: Resolver, question: Question, mpid: object, done: Done) -> None:
@@ -62,6 +66,8 @@ class _Erase:
         record.flags, record.source = ERASED, None
         working.extra.append((sql.PROFILE_ERASE, (ERASED, _encode([]), record.pid)))
         working.redact.append(record.pid)
+        for statement in _HISTORY:
+            working.extra.append((statement, (record.pid,)))
         working.note(
             record.pid,
             question.now_ms,

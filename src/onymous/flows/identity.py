@@ -63,7 +63,7 @@ class Resolver:
             folding=plan.folding,
             blocked=plan.blocked,
         )
-        self.desk.submit(_Resolve(self, question, cleaned, done))
+        self.desk.submit(Resolve(self, question, cleaned, done))
 
     def ask_now(self, question: Question) -> Answer | None:
         """Answer at once, on this thread, where the engine can and nothing must be written."""
@@ -73,7 +73,7 @@ class Resolver:
         plan = question.caller.plan
         cleaned = clean(question.known, strict=True, folding=plan.folding, blocked=plan.blocked)
         answers: list[Answer] = []
-        work = _Resolve(self, question, cleaned, answers.append)
+        work = Resolve(self, question, cleaned, answers.append)
         work.look(find([work.probe])[0], self.desk)
         return answers[0] if answers else None
 
@@ -98,7 +98,7 @@ def lookup_keys(keys: dict[int, str], plan: Plan) -> dict[int, str]:
     return {code: key for code, key in keys.items() if wanted >> code & 1}
 
 
-class _Resolve:
+class Resolve:
     """One question at the desk."""
 
     name = "identity"
@@ -275,6 +275,13 @@ class _Resolve:
         if decision.skipped or self._cleaned.skipped:
             self._resolver.diagnostics.skipped(question, decision.skipped, self._cleaned.skipped)
         return answer
+
+    @property
+    def answer(self) -> Answer:
+        """Return what `act` decided."""
+        if self._answer is None:
+            raise ValueError("not decided yet")
+        return self._answer
 
     def finish(self) -> None:
         """Answer: what was decided is durable."""

@@ -78,6 +78,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     config_flags: dict[str, str] = {}
     #: feeds: the platform whose rows these are
     act_as: str | None = None
+    #: declared consent purposes of the workspace, or None where any may be stated
+    purposes: frozenset[str] | None = None
 
     def pool(self, environment: str) -> int:
         """Return the number of the pool of an environment; anything else is production."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from onymous.flows.arrivals import Arrived, Key, keep_batches
 from onymous.rules import ledger
 from onymous.rules.identity import is_person, protects
 from onymous.rules.ledger import Change, Entry
@@ -20,7 +21,6 @@ from onymous.store.packing import SLOTS, pack_values
 from onymous.store.port import FEW, Found, LostRace, Probe, Transaction
 
 _encode = msgspec.msgpack.Encoder().encode
-
 _entries = msgspec.msgpack.Decoder(Entry)
 
 RowKey = tuple[int, str, int]
@@ -66,6 +66,9 @@ class Working:
         self.redact: list[int] = []
         #: further statements of the transaction: (statement, row)
         self.extra: list[tuple[str, tuple[object, ...]]] = []
+        #: batches accepted in this transaction, and keys of those accepted before or now
+        self.batches: list[Arrived] = []
+        self.accepted: set[Key] = set()
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -309,7 +312,7 @@ class Working:
     def empty(self) -> bool:
         """Return whether there is nothing to write."""
         parts = (self._new, self._changed, self._rows, self._ledger, self._replays, self.extra)
-        return not any(parts)
+        return not any((*parts, self.batches))
 
     async def save(self, tx: Transaction) -> None:
         """Write everything."""
@@ -333,6 +336,8 @@ class Working:
             await _redact(tx, pid)
         await self._save_ledger(tx)
         await tx.many(sql.REPLAY_PUT, self._replays)
+        if self.batches:
+            await keep_batches(tx, self.batches)
         for statement, row in self.extra:
             await tx.run(statement, *row)
 

@@ -190,6 +190,13 @@ class InvalidData(Refusal):
     hint = "See the reference of this request."
 
 
+class BatchTooLarge(Refusal):
+    """A batch is larger than {most} bytes."""
+
+    code = "BAD_REQUEST"
+    hint = "Send fewer events in a batch."
+
+
 class MissingEventField(Refusal):
     """Required event field "{field}" is missing or empty."""
 

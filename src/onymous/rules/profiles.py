@@ -201,9 +201,7 @@ def _switches(person: Person, batch: Batch) -> None:
         del person.attributions[:-MOST_ATTRIBUTIONS]
 
 
-def _latest(
-    old: tuple[bool, int] | None, new: tuple[bool, int] | None
-) -> tuple[bool, int] | None:
+def _latest(old: tuple[bool, int] | None, new: tuple[bool, int] | None) -> tuple[bool, int] | None:
     """Return the later of two switches; of equal times the one that came last."""
     if old is None or new is None:
         return new or old

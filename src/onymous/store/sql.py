@@ -109,6 +109,16 @@ SPOOL_ADD = (
     " DO NOTHING"
 )
 
+SPOOL_DROP = "DELETE FROM spool WHERE id = ?"
+SPOOL_AFTER = (
+    "SELECT id, at, kind, workspace, input, environment, body FROM spool"
+    " WHERE id > ? AND kind <> 'quarantine' ORDER BY id LIMIT ?"
+)
+QUARANTINE_AFTER = (
+    "SELECT id, at, workspace, input, environment, body FROM spool"
+    " WHERE id > ? AND kind = 'quarantine' ORDER BY id LIMIT ?"
+)
+
 # -- aliases ------------------------------------------------------------------------------------
 
 ALIAS_ADD = (

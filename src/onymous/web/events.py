@@ -1,6 +1,6 @@
 """Event, forwarding, audience and config endpoints of the SDKs.
 
-Events are accepted durably into the spool with the answers each SDK needs: 202 with `{}` for
+Batches are durable and applied to their profiles before they are answered: 202 with `{}` for
 everything accepted, also on the paths whose clients resend for ever after a 400 (rulings 18).
 """
 
@@ -14,10 +14,19 @@ from typing import Any
 import msgspec
 
 from onymous.flows.diagnostics import Diagnostics
+from onymous.flows.events import Events, Incoming, Taken, now
 from onymous.flows.identity import Resolver
 from onymous.flows.spool import Accepted, accept
 from onymous.limits import Bounds
-from onymous.rules.errors import BadJson, BodyTooLarge, InvalidData, Refusal
+from onymous.rules.errors import (
+    BadJson,
+    BatchTooLarge,
+    BodyTooLarge,
+    InvalidData,
+    MissingEventField,
+    Refusal,
+)
+from onymous.rules.native_batches import from_native
 from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Call
 from onymous.web.wire import Reply, decode, inflate, json_reply
@@ -36,11 +45,12 @@ class EventsWeb:
     def __init__(
         self,
         resolver: Resolver,
+        events: Events,
         authenticator: Authenticator,
         diagnostics: Diagnostics,
         bounds: Bounds,
     ) -> None:
-        self._resolver, self._auth = resolver, authenticator
+        self._resolver, self._events, self._auth = resolver, events, authenticator
         self._diagnostics, self._bounds = diagnostics, bounds
 
     def _check(self, call: Call) -> tuple[Credentials, bytes]:
@@ -53,43 +63,49 @@ class EventsWeb:
     # -- server events ----------------------------------------------------------------------
 
     async def server(self, call: Call) -> Reply:
-        """POST /v2/events: one batch, strict about JSON."""
+        """POST /v2/events: one batch, strict about what is stated."""
         who, body = self._check(call)
         batch = decode(_any, body)
         if not isinstance(batch, dict):
             raise InvalidData(what="expected one batch, a JSON object")
-        await self._keep("batch", who, [batch], [body])
+        await self._take(who, batch, body)
         return Reply(202, b"{}", _RATE)
 
     async def bulk(self, call: Call) -> Reply:
-        """POST /v2/bulkevents: at most 100 batches, strict about JSON."""
-        return await self._bulk(call, "batch")
+        """POST /v2/bulkevents: at most 100 batches; those that cannot be used are set aside."""
+        return await self._bulk(call, historical=False)
 
     async def historical(self, call: Call) -> Reply:
-        """POST /v2/bulkevents/historical."""
-        return await self._bulk(call, "historical")
+        """POST /v2/bulkevents/historical: batches whose events are all at least 72 hours old."""
+        return await self._bulk(call, historical=True)
 
-    async def _bulk(self, call: Call, kind: str) -> Reply:
+    async def _bulk(self, call: Call, *, historical: bool) -> Reply:
         who, body = self._check(call)
         batches = decode(_any, body)
         if not isinstance(batches, list) or not all(isinstance(b, dict) for b in batches):
             raise InvalidData(what="expected a JSON array of batches")
         if len(batches) > MOST_BATCHES:
             raise InvalidData(what=f"more than {MOST_BATCHES} batches in one call")
-        await self._keep(kind, who, batches, [msgspec.json.encode(b) for b in batches])
+        waits = []
+        for batch in batches:
+            text = msgspec.json.encode(batch)
+            waits.append(self._take_or_keep(who, batch, text, historical=historical))
+        for failed in await asyncio.gather(*waits, return_exceptions=True):
+            if isinstance(failed, BaseException):
+                raise failed
         return Reply(202, b"{}", _RATE)
 
     # -- SDK events ---------------------------------------------------------------------------
 
     async def web(self, call: Call) -> Reply:
         """POST /v3/JS/{key}/events: never 400; what cannot be used is set aside."""
-        return await self._lenient(call, "web")
+        return await self._lenient(call)
 
     async def native(self, call: Call) -> Reply:
         """POST /v2/{key}/events of the native SDKs."""
-        return await self._lenient(call, "native")
+        return await self._lenient(call)
 
-    async def _lenient(self, call: Call, kind: str) -> Reply:
+    async def _lenient(self, call: Call) -> Reply:
         who = None
         try:
             who, body = self._check(call)
@@ -101,38 +117,54 @@ class EventsWeb:
             who = who or self._auth.check(
                 call.method, call.path, call.query, call.headers, b"", key
             )
-            await self._quarantine(who, call.body, refusal)
+            await self._quarantine(who, call.body, type(refusal).__name__, False)
             return Reply(202, b"{}")
-        await self._keep(kind, who, [batch], [body])
+        if batch.get("dt") == "h":
+            batch = from_native(batch)
+            body = msgspec.json.encode(batch)
+        await self._take_or_keep(who, batch, body)
         return Reply(202, b"{}")
 
-    async def _quarantine(self, who: Credentials, body: bytes, refusal: Refusal) -> None:
-        caller = who.caller
-        now = time.time_ns() // 1_000_000
-        self._diagnostics.add(
-            "batch_quarantined",
-            now,
-            caller.workspace,
-            caller.input,
-            None,
-            {"reason": type(refusal).__name__},
+    async def _take(
+        self, who: Credentials, batch: dict[str, Any], body: bytes, *, historical: bool = False
+    ) -> None:
+        """Take a batch; return when it is durable and applied."""
+        future: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
+
+        def done(taken: Taken) -> None:
+            if not future.done():
+                future.set_result(taken)
+
+        item = Incoming(
+            caller=who.caller,
+            raw=batch,
+            body=body,
+            now_ms=now(),
+            historical=historical,
+            max_values=self._bounds.max_identities_per_profile,
         )
-        await self._spool("quarantine", who, False, None, body)
+        self._events.take(item, done)
+        taken = await future
+        if taken.refusal is not None:
+            raise taken.refusal
 
-    async def _keep(
-        self, kind: str, who: Credentials, batches: list[dict[str, Any]], bodies: list[bytes]
+    async def _take_or_keep(
+        self, who: Credentials, batch: dict[str, Any], body: bytes, *, historical: bool = False
     ) -> None:
-        waits = []
-        for batch, body in zip(batches, bodies, strict=True):
-            request = batch.get("source_request_id") or batch.get("id")
-            dev = batch.get("environment") == "development" or batch.get("dbg") is True
-            text = request if isinstance(request, str) and len(request) <= 128 else None
-            waits.append(self._spool(kind, who, dev, text, body))
-        await asyncio.gather(*waits)
+        """Take a batch; one that cannot be read is kept aside for a person to look at."""
+        try:
+            await self._take(who, batch, body, historical=historical)
+        except (InvalidData, MissingEventField, BatchTooLarge) as refusal:
+            development = batch.get("environment") == "development"
+            await self._quarantine(who, body, type(refusal).__name__, development)
 
-    async def _spool(
-        self, kind: str, who: Credentials, development: bool, request: str | None, body: bytes
+    async def _quarantine(
+        self, who: Credentials, body: bytes, reason: str, development: bool
     ) -> None:
+        caller = who.caller
+        self._diagnostics.add(
+            "batch_quarantined", now(), caller.workspace, caller.input, None, {"reason": reason}
+        )
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done(refusal: Refusal | None) -> None:
@@ -144,12 +176,12 @@ class EventsWeb:
                 future.set_exception(refusal)
 
         item = Accepted(
-            kind=kind,
-            at_ms=time.time_ns() // 1_000_000,
-            workspace=who.caller.workspace,
-            input=who.caller.input,
+            kind="quarantine",
+            at_ms=now(),
+            workspace=caller.workspace,
+            input=caller.input,
             development=development,
-            request=request,
+            request=hashlib.blake2b(body, digest_size=16).hexdigest(),
             body=body,
         )
         accept(self._resolver.desk, item, done)

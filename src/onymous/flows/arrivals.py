@@ -1,0 +1,118 @@
+"""What a group of accepted batches writes: history, profiles, what counts; once per batch.
+
+All of it happens in the transaction that resolves whose the batches are, under the lock of their
+records, so that a batch is applied exactly once or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+from onymous.rules.events import Batch
+from onymous.rules.profiles import Context, Person, absorb, fresh
+from onymous.store import history_sql as sql
+from onymous.store.port import Transaction
+
+Key = tuple[int, bytes]
+_encode = msgspec.msgpack.Encoder().encode
+_person = msgspec.msgpack.Decoder(Person)
+
+
+class Arrival:
+    """A work at the desk that brings a batch: a repeat of its `key` has no second effect."""
+
+    key: Key | None
+
+
+class Arrived(msgspec.Struct):
+    """A batch whose person is known."""
+
+    pid: int
+    workspace: int
+    batch: Batch
+    context: Context
+    #: what tells it from other batches of its input, or None
+    key: Key | None
+    dictionary: int
+    body: bytes
+
+
+def once_key(input_id: int, development: bool, name: str | None) -> Key | None:
+    """Return the key a batch is remembered under, so that a repeat has no effect."""
+    if name is None:
+        return None
+    text = f"{'d' if development else 'p'}:{name}"
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=12).digest()
+    return input_id, digest
+
+
+def device_number(stamp: str | None) -> int:
+    """Return the number a device is filed under in history; 0 without a stamp."""
+    if not stamp:
+        return 0
+    digest = hashlib.blake2b(stamp.encode("utf-8", "replace"), digest_size=4).digest()
+    return int.from_bytes(digest, "big") or 1
+
+
+async def accepted_before(tx: Transaction, keys: Iterable[Key | None]) -> set[Key]:
+    """Return which of these batches were accepted before."""
+    wanted = sorted({key for key in keys if key is not None})
+    if not wanted:
+        return set()
+    found = await tx.each(sql.ONCE_GET, wanted)
+    return {key for key, rows in zip(wanted, found, strict=True) if rows}
+
+
+async def keep_batches(tx: Transaction, arrived: list[Arrived]) -> None:
+    """Write history and profiles of batches, in the order they arrived."""
+    persons = await _load(tx, arrived)
+    tally: dict[tuple[int, int, int, str, int], list[int]] = {}
+    for a in arrived:
+        at = (a.pid, a.workspace)
+        person = persons.get(at)
+        if person is None:
+            person = persons[at] = fresh(a.batch)
+        device = device_number(a.batch.device.stamp if a.batch.device is not None else None)
+        for counted in absorb(person, a.batch, a.context):
+            key = (a.pid, counted.at_ms, a.workspace, counted.platform, device)
+            sums = tally.setdefault(key, [0, 0])
+            sums[0] += counted.worth
+            sums[1] += counted.sessions
+    await tx.many(sql.BATCH_ADD, [_row(a) for a in arrived])
+    await tx.many(
+        sql.PERSON_PUT,
+        [(*at, persons[at].stored_ms, _encode(persons[at])) for at in sorted(persons)],
+    )
+    await tx.many(sql.TALLY_ADD, [(*key, *sums) for key, sums in sorted(tally.items())])
+    once = [(*a.key, a.batch.received_ms) for a in arrived if a.key is not None]
+    await tx.many(sql.ONCE_ADD, sorted(once))
+
+
+async def _load(tx: Transaction, arrived: list[Arrived]) -> dict[tuple[int, int], Person]:
+    keys = sorted({(a.pid, a.workspace) for a in arrived})
+    found = await tx.each(sql.PERSON_GET, keys)
+    return {
+        key: _person.decode(bytes(rows[0][0]))
+        for key, rows in zip(keys, found, strict=True)
+        if rows
+    }
+
+
+def _row(a: Arrived) -> tuple[object, ...]:
+    b = a.batch
+    device = device_number(b.device.stamp if b.device is not None else None)
+    return (
+        a.pid,
+        b.last_ms,
+        b.last_ms - b.first_ms,
+        b.received_ms - b.last_ms,
+        b.received_ms,
+        a.workspace,
+        a.context.input,
+        device or None,
+        a.dictionary,
+        a.body,
+    )
