@@ -18,6 +18,7 @@ from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.events import Events
 from onymous.flows.history import Historian
 from onymous.flows.identity import Resolver
+from onymous.flows.merging import Merging
 from onymous.flows.profiles import Profiles
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.tenants import Directory
@@ -86,6 +87,8 @@ class Core:
         self.resolver = Resolver(self.desk, self.mpids, self.diagnostics)
         self.events = Events(self.resolver, self.bodies)
         self.profiles = Profiles(self.store, self.mpids)
+        self.merging = Merging(self.resolver, self.store)
+        await self.merging.refresh()
         async with self.store.read() as session:
             await self.bodies.load(session)
         self.historian = Historian(self.store, self.resolver, self.directory)
@@ -119,6 +122,7 @@ class Core:
             try:
                 await self.directory.refresh_if_changed()
                 await self.diagnostics.flush(self.store)
+                await self.merging.refresh()
                 if time.monotonic() - flushed > SEEN_EVERY_S:
                     flushed = time.monotonic()
                     await self.seen.flush(self.store)

@@ -25,6 +25,7 @@ from onymous.web.events import EventsWeb
 from onymous.web.guard import Guard
 from onymous.web.hot import hot_protocol
 from onymous.web.identity import IdentityWeb, refused
+from onymous.web.merges import MergesWeb
 from onymous.web.routes import routes
 from onymous.web.server import Application, raw
 
@@ -50,6 +51,7 @@ def application(core: Core, metrics: Metrics) -> Application:
         EventsWeb(core.resolver, core.events, auth, core.diagnostics, bounds),
         AliasWeb(core.resolver, core.store, auth, bounds),
         AboutWeb(core.ready, lambda: _measured(core, metrics)),
+        MergesWeb(core.merging, auth, bounds),
         s.max_event_body_bytes,
     )
     core.desk.on_commit = metrics.commit

@@ -5,12 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from onymous.flows.answers import Answer, Question, keep, kept
+from onymous.flows.copying import copy_over
 from onymous.flows.identity import CODE_OF, Resolver, request_key
 from onymous.rules.aliases import Alias, AliasOutcome, decide_alias, refuse, window
 from onymous.rules.errors import AliasInvalid, Refusal, RequestIdReused
 from onymous.rules.ledger import ALIASED, Change, Entry
 from onymous.rules.records import Record
-from onymous.store import sql
+from onymous.store import history_sql, sql
 from onymous.store.port import Probe, Store, Transaction
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -27,6 +28,8 @@ class AliasRequest(msgspec.Struct, kw_only=True):
     scope: str | None = None
     device_application_stamp: str | None = None
     signed: bool = True
+    #: what goes over beside history: attributes, consent; only for server-side credentials
+    copy: list[str] = []
 
 
 async def request_alias(
@@ -38,7 +41,7 @@ async def request_alias(
     async with store.write("alias") as tx:
         if request is not None and (again := await _again(tx, question, request)):
             return again
-        answer = await _decide(tx, question, alias)
+        answer = await _decide(tx, question, alias, wanted.copy)
         if answer.refusal is None and request is not None:
             row = (question.caller.input, request, question.now_ms, question.digest, keep(answer))
             await tx.run(sql.REPLAY_PUT, *row)
@@ -73,7 +76,7 @@ def _alias(resolver: Resolver, question: Question, wanted: AliasRequest) -> Alia
     )
 
 
-async def _decide(tx: Transaction, question: Question, alias: Alias) -> Answer:
+async def _decide(tx: Transaction, question: Question, alias: Alias, copy: list[str]) -> Answer:
     """Decide an alias on locked records and record it with its outcome."""
     plan, pool = question.caller.plan, question.caller.pool(question.environment)
     probe = Probe(pool, {}, None, (alias.source, alias.destination))
@@ -89,6 +92,9 @@ async def _decide(tx: Transaction, question: Question, alias: Alias) -> Answer:
     ]
     outcome = decide_alias(alias, one, two, prior, plan, _STAMP)
     await _record(tx, question, pool, alias, outcome, (one, two))
+    if outcome.applied and copy:
+        number = (await tx.rows(history_sql.ALIAS_LATEST, one.pid, two.pid))[0][0]
+        await copy_over(tx, number, one.pid, two.pid, copy)
     said = "applied" if outcome.applied else "rejected"
     return Answer(outcome=said, reason=outcome.reason or None)
 

@@ -16,7 +16,7 @@ from onymous.rules.batches import usable
 from onymous.rules.errors import Refusal, UnknownMpid
 from onymous.rules.ledger import ERASED as ERASED_KIND
 from onymous.rules.ledger import Change, Entry
-from onymous.rules.records import ERASED
+from onymous.rules.records import ERASED, Record
 from onymous.store import history_sql, sql
 from onymous.store.port import Found, Kept, Probe
 
@@ -26,14 +26,29 @@ _encode = msgspec.msgpack.Encoder().encode
 #: what goes with the record: its events, profiles and what counts
 _HISTORY = (history_sql.BATCHES_ERASE, history_sql.PERSONS_ERASE, history_sql.TALLY_ERASE)
 
+_POINTERS = (history_sql.ALIASES_ERASE, history_sql.MERGES_ERASE)
+
 
 def erase(resolver: Resolver, question: Question, mpid: object, done: Done) -> None:
-    """Erase the record of an MPID; an unknown one is refused with `UnknownMpid`."""
+    """Erase the record of an MPID, and those merged with it: they are one person.
+
+    An unknown MPID is refused with `UnknownMpid`.
+    """
     pid = resolver.mpids.parse(mpid)
     if pid is None:
         done(Answer(refusal=UnknownMpid()))
         return
     resolver.desk.submit_write(_Erase(resolver, question, pid, done))
+
+
+def _one_person(merged: dict[int, int], pid: int) -> tuple[int, ...]:
+    """Return the numbers of every record merged with one, itself first."""
+    whole = [pid]
+    for number in whole:
+        near = [merged[number]] if number in merged else []
+        near += [source for source, destination in merged.items() if destination == number]
+        whole += [n for n in near if n not in whole]
+    return tuple(whole)
 
 
 class _Erase:
@@ -47,7 +62,8 @@ class _Erase:
         self._resolver, self._question = resolver, question
         self._pid, self._done = pid, done
         self._pool = question.caller.pool(question.environment)
-        self.probe = Probe(self._pool, {}, None, (pid,))
+        self._pids = _one_person(resolver.merged, pid)
+        self.probe = Probe(self._pool, {}, None, self._pids)
         self._answer: Answer | None = None
 
     def look(self, found: Found, desk: Desk) -> bool:
@@ -60,27 +76,28 @@ class _Erase:
         if record is None or not usable(record, self._pool):
             self._answer = Answer(refusal=UnknownMpid())
             return None
-        question = self._question
+        for pid in self._pids:
+            part = working.records.get(pid)
+            if part is not None and usable(part, self._pool):
+                self._erase(working, part)
+        self._answer = Answer(mpid=self._resolver.mpids.text(record.pid))
+        return None
+
+    def _erase(self, working: Working, record: Record) -> None:
+        question, pid = self._question, record.pid
         caller = question.caller
         working.forget(record, caller.plan)
         record.flags, record.source = ERASED, None
-        working.extra.append((sql.PROFILE_ERASE, (ERASED, _encode([]), record.pid)))
-        working.redact.append(record.pid)
+        working.extra.append((sql.PROFILE_ERASE, (ERASED, _encode([]), pid)))
+        working.redact.append(pid)
         for statement in _HISTORY:
-            working.extra.append((statement, (record.pid,)))
-        working.note(
-            record.pid,
-            question.now_ms,
-            Entry(
-                "erase",
-                caller.workspace,
-                caller.input,
-                question.request_id,
-                [Change(ERASED_KIND)],
-            ),
+            working.extra.append((statement, (pid,)))
+        for statement in _POINTERS:
+            working.extra.append((statement, (pid, pid)))
+        entry = Entry(
+            "erase", caller.workspace, caller.input, question.request_id, [Change(ERASED_KIND)]
         )
-        self._answer = Answer(mpid=self._resolver.mpids.text(record.pid))
-        return None
+        working.note(pid, question.now_ms, entry)
 
     def finish(self) -> None:
         """Answer: what was decided is durable."""

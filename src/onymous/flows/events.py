@@ -154,7 +154,8 @@ class _Take(Arrival):
             self._set_aside(working, answer)
             return None
         self.taken.mpid = answer.mpid
-        pid = self._events.resolver.mpids.parse(answer.mpid)
+        # what arrives stays with the record it named, also after a merge (rulings 22)
+        pid = self._pid if self._used_stated else self._resolve.pid
         if pid is None:
             raise Internal()
         if self.key is not None:
@@ -167,9 +168,11 @@ class _Take(Arrival):
         return None
 
     def _whose(self, working: Working) -> Answer:
+        self._used_stated = False
         if self._stated is not None:
             record = working.records.get(self._pid or 0)
             if usable(record, self._pool):
+                self._used_stated = True
                 return self._stated.attribute(working, self._events.resolver.desk.seen)
             if not self.more:
                 self.more = (self._resolve.probe,)

@@ -15,7 +15,7 @@ from onymous.flows.working import Origin, Working
 from onymous.rules.identifiers import BY_CODE, BY_NAME, Cleaned, clean
 from onymous.rules.identity import Ask, Decision, answer_flags, decide, protects
 from onymous.rules.ledger import CREATED, Change, Entry
-from onymous.rules.records import SHARED, Record, mask_of
+from onymous.rules.records import MERGED, SHARED, Record, mask_of
 from onymous.rules.strategies import Plan
 from onymous.rules.trace import SKIPS, Skip, Trace, public
 from onymous.store import sql
@@ -23,6 +23,9 @@ from onymous.store.port import Found, Kept, Probe
 
 #: a value's own last seen time is kept to the day; the record's to the second
 VALUE_SEEN_MS = 86_400_000
+
+#: longest chain of merges
+MOST_MERGES = 20
 
 CODE_OF: dict[str, int] = {name: t.code for name, t in BY_NAME.items()}
 NAME_OF: dict[int, str] = {code: t.name for code, t in BY_CODE.items()}
@@ -43,6 +46,8 @@ class Resolver:
 
     def __init__(self, desk: Desk, mpids: Mpids, diagnostics: Diagnostics) -> None:
         self.desk, self.mpids, self.diagnostics = desk, mpids, diagnostics
+        #: source -> destination of merges in force; refreshed now and then (flows/merging.py)
+        self.merged: dict[int, int] = {}
         self.recent = Recent()
 
     def ask(self, question: Question, done: Done) -> None:
@@ -76,6 +81,18 @@ class Resolver:
         work = Resolve(self, question, cleaned, answers.append)
         work.look(find([work.probe])[0], self.desk)
         return answers[0] if answers else None
+
+    def canonical(self, record: Record) -> int:
+        """Return the number of the profile a record stands for: its own, or the one it was merged
+        into.
+        """
+        pid = record.pid
+        if record.flags & MERGED:
+            for _ in range(MOST_MERGES):
+                if pid not in self.merged:
+                    break
+                pid = self.merged[pid]
+        return pid
 
     def origin(self, question: Question) -> Origin:
         """Return where the changes of a question come from."""
@@ -133,6 +150,8 @@ class Resolve:
         key = request_key(caller.input, question.request_id)
         if key is not None and question.op != "search":
             self.replay = (caller.input, key, question.digest)
+        #: the record decided for; the answer names the profile it stands for
+        self.pid: int | None = None
         self._answer: Answer | None = None
 
     def look(self, found: Found, desk: Desk) -> bool:
@@ -263,7 +282,8 @@ class Resolve:
             return answer
         plan = self._plan
         if record is not None:
-            answer.mpid = text(record.pid)
+            self.pid = record.pid
+            answer.mpid = text(self._resolver.canonical(record))
             answer.logged_in, answer.ephemeral = answer_flags(record, plan)
         if decision.matched:
             matched = decision.matched

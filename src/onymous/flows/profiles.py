@@ -9,13 +9,16 @@ from __future__ import annotations
 import msgspec
 
 from onymous.flows.arrivals import device_number
-from onymous.flows.identity import Mpids
-from onymous.rules.identifiers import BY_CODE
-from onymous.rules.profiles import Person
+from onymous.flows.identity import MOST_MERGES, Mpids
+from onymous.rules.identifiers import BY_CODE, BY_NAME
+from onymous.rules.profiles import Person, combine
 from onymous.rules.records import ERASED, KNOWN, ORPHANED, Record
 from onymous.store import history_sql, sql
 from onymous.store.packing import unpack_record
-from onymous.store.port import Session, Store
+from onymous.store.port import Row, Session, Store
+
+#: profiles and windows one profile is made of
+MOST_SIDES = 200
 
 _person = msgspec.msgpack.Decoder(Person)
 
@@ -63,21 +66,23 @@ class ProfileView(msgspec.Struct, kw_only=True):
     known: bool
     orphaned: bool
     #: first and last seen over all workspaces, windows of aliases included; 0 where never
-    first_seen_ms: int
-    last_seen_ms: int
-    #: receive time of the last batch over all workspaces, or the time of creation
+    first_seen_ms: int = 0
+    last_seen_ms: int = 0
+    #: time of the last change over all workspaces, or of creation
     stored_ms: int
-    opted_out: bool
-    limit_ad_tracking: bool | None
-    user_identities: list[Named]
-    device_identities: list[Named]
+    opted_out: bool = False
+    limit_ad_tracking: bool | None = None
+    user_identities: list[Named] = []
+    device_identities: list[Named] = []
     #: what each workspace knows, by its number
-    workspaces: dict[int, Person]
-    counts: list[Counts]
-    attributions: list[tuple[str, str, str]]
+    workspaces: dict[int, Person] = {}
+    counts: list[Counts] = []
+    attributions: list[tuple[str, str, str]] = []
     #: profiles whose history also belongs to this one, and the other way round
-    aliases_in: list[AliasView]
-    aliases_out: list[AliasView]
+    aliases_in: list[AliasView] = []
+    aliases_out: list[AliasView] = []
+    #: numbers of the profiles merged into this one
+    merged: list[int] = []
 
     @property
     def lifetime_value(self) -> float:
@@ -102,50 +107,106 @@ class Profiles:
             return await read_profile(session, self._mpids, pool, pid, now_ms)
 
 
+class Side(msgspec.Struct, frozen=True):
+    """A part of history that belongs to a profile: all of a record, or the window of an alias."""
+
+    pid: int
+    start_ms: int = 0
+    end_ms: int = 1 << 62
+    #: only what this device did (aliases of scope device)
+    stamp: str | None = None
+    whole: bool = True
+
+
 async def read_profile(
     session: Session, mpids: Mpids, pool: int, pid: int, now_ms: int = 1 << 62
 ) -> ProfileView | None:
-    """Read a profile in an open session; `now_ms` decides which delayed aliases are in force."""
+    """Read a profile in an open session; `now_ms` decides which delayed aliases are in force.
+
+    The MPID of a profile that was merged into another one reads that one.
+    """
+    record = await _record(session, pool, await canonical(session, pid))
+    if record is None:
+        return None
+    view = _empty(record, mpids)
+    for side in await sides(session, record.pid, now_ms):
+        await _add(session, view, side)
+    into = await session.rows(history_sql.ALIASES_INTO, record.pid, now_ms)
+    out = await session.rows(history_sql.ALIASES_OUT, record.pid)
+    view.aliases_in = [_alias(row, mpids) for row in into]
+    view.aliases_out = [_alias(row, mpids) for row in out]
+    for alias in view.aliases_in:
+        view.stored_ms = max(view.stored_ms, alias.at_ms)
+    _conclude(view)
+    return view
+
+
+async def canonical(session: Session, pid: int) -> int:
+    """Return the number of the profile that stands for this one after merges."""
+    for _ in range(MOST_MERGES):
+        rows = await session.rows(history_sql.MERGE_OF, pid)
+        if not rows:
+            break
+        pid = rows[0][3]
+    return pid
+
+
+async def sides(session: Session, pid: int, now_ms: int = 1 << 62) -> list[Side]:
+    """Return every part of history that belongs to a profile, its own record first."""
+    out = [Side(pid)]
+    for record in out:
+        if not record.whole:
+            continue
+        for row in await session.rows(history_sql.ALIASES_INTO, record.pid, now_ms):
+            stamp = row[5] if row[4] == "device" else None
+            out.append(Side(row[1], row[2], row[3], stamp, False))
+        for row in await session.rows(history_sql.MERGES_INTO, record.pid):
+            if len(out) < MOST_SIDES and all(s.pid != row[2] or not s.whole for s in out):
+                out.append(Side(row[2]))
+    return out
+
+
+async def _record(session: Session, pool: int, pid: int) -> Record | None:
     rows = await session.rows(sql.PROFILE_BY_PID, pid)
     record = unpack_record(rows[0]) if rows else None
     if record is None or record.pool != pool or record.flags & ERASED:
         return None
-    persons = await persons_of(session, pid)
-    view = _view(record, persons, mpids.text(pid))
-    into = await session.rows(history_sql.ALIASES_INTO, pid, now_ms)
-    out = await session.rows(history_sql.ALIASES_OUT, pid)
-    view.aliases_in = [_alias(row, mpids) for row in into]
-    view.aliases_out = [_alias(row, mpids) for row in out]
-    for row in into:
-        await _follow(session, view, row[1], row[2], row[3], row[4], row[5])
-    return view
+    return record
 
 
 async def persons_of(session: Session, pid: int) -> dict[int, Person]:
-    """Return what each workspace knows of a person."""
+    """Return what each workspace knows of a person, merges and aliases left aside."""
     rows = await session.rows(history_sql.PERSONS_OF, pid)
     return {row[0]: _person.decode(bytes(row[2])) for row in rows}
 
 
-def _alias(row: tuple[int, int, int, int, str, str | None, int], mpids: Mpids) -> AliasView:
+def _alias(row: Row, mpids: Mpids) -> AliasView:
     return AliasView(row[0], mpids.text(row[1]), *row[2:])
 
 
-async def _follow(
-    session: Session,
-    view: ProfileView,
-    source: int,
-    start_ms: int,
-    end_ms: int,
-    scope: str,
-    stamp: str | None,
-) -> None:
-    """Add what belongs to a profile through an alias: counts, first seen, install attribution."""
-    device = device_number(stamp) if scope == "device" else 0
-    rows = await session.rows(history_sql.TALLY_SUM, source, start_ms, end_ms, device, device)
-    for workspace, platform, worth, sessions in rows:
-        add_counts(view.counts, Counts(workspace, platform, worth, sessions))
-    persons = await persons_of(session, source)
+async def _add(session: Session, view: ProfileView, side: Side) -> None:
+    """Add one side of a profile to its view."""
+    persons = await persons_of(session, side.pid)
+    if side.whole:
+        if side.pid != view.pid:
+            record = await _record(session, view.pool, side.pid)
+            if record is None:
+                return
+            _names(view, record)
+            view.merged.append(record.pid)
+        for workspace, person in persons.items():
+            old = view.workspaces.get(workspace)
+            view.workspaces[workspace] = person if old is None else combine(old, person)
+            for platform in sorted({*person.worth, *person.sessions}):
+                worth, sessions = person.worth.get(platform, 0), person.sessions.get(platform, 0)
+                add_counts(view.counts, Counts(workspace, platform, worth, sessions))
+    else:
+        device = device_number(side.stamp)
+        rows = await session.rows(
+            history_sql.TALLY_SUM, side.pid, side.start_ms, side.end_ms, device, device
+        )
+        for workspace, platform, worth, sessions in rows:
+            add_counts(view.counts, Counts(workspace, platform, worth, sessions))
     for person in persons.values():
         view.first_seen_ms = min(view.first_seen_ms or person.first_ms, person.first_ms)
         view.attributions += [a for a in person.attributions if a not in view.attributions]
@@ -161,46 +222,38 @@ def add_counts(counts: list[Counts], more: Counts) -> None:
     counts.append(more)
 
 
-def _view(record: Record, persons: dict[int, Person], mpid: str) -> ProfileView:
-    users, devices = _named(record)
-    opted = [p.opted_out for p in persons.values() if p.opted_out is not None]
-    limited = [p.limit_ad_tracking for p in persons.values() if p.limit_ad_tracking is not None]
-    counts: list[Counts] = []
-    for workspace, person in persons.items():
-        for platform in sorted({*person.worth, *person.sessions}):
-            worth, sessions = person.worth.get(platform, 0), person.sessions.get(platform, 0)
-            counts.append(Counts(workspace, platform, worth, sessions))
-    attributions = [a for p in persons.values() for a in p.attributions]
-    return ProfileView(
-        mpid=mpid,
+def _empty(record: Record, mpids: Mpids) -> ProfileView:
+    view = ProfileView(
+        mpid=mpids.text(record.pid),
         pid=record.pid,
         pool=record.pool,
         created_ms=record.created_ms,
         known=bool(record.flags & KNOWN),
         orphaned=bool(record.flags & ORPHANED),
-        first_seen_ms=min((p.first_ms for p in persons.values()), default=0),
-        last_seen_ms=max((p.last_ms for p in persons.values()), default=0),
-        stored_ms=max((p.stored_ms for p in persons.values()), default=record.created_ms),
-        opted_out=max(opted, key=lambda o: o[1])[0] if opted else False,
-        limit_ad_tracking=max(limited, key=lambda o: o[1])[0] if limited else None,
-        user_identities=users,
-        device_identities=devices,
-        workspaces=persons,
-        counts=counts,
-        attributions=list(dict.fromkeys(attributions)),
-        aliases_in=[],
-        aliases_out=[],
+        stored_ms=record.created_ms,
     )
+    _names(view, record)
+    return view
 
 
-def _named(record: Record) -> tuple[list[Named], list[Named]]:
-    """Return user identities in the order of types, and device identities newest first."""
-    users: list[tuple[int, Named]] = []
-    devices: list[tuple[int, Named]] = []
+def _names(view: ProfileView, record: Record) -> None:
+    """Add a record's identities: user ones in the order of types, device ones newest first."""
     for v in record.values:
         kind = BY_CODE[v.code]
         named = Named(kind.name, v.text, v.first_ms, v.last_ms, v.workspace, v.input)
-        (devices if v.code >= 40 else users).append((v.code, named))
-    users.sort(key=lambda n: (n[0], -n[1].updated_ms))
-    devices.sort(key=lambda n: -n[1].updated_ms)
-    return [n for _, n in users], [n for _, n in devices]
+        device = kind.klass != "user"
+        (view.device_identities if device else view.user_identities).append(named)
+    view.known = view.known or bool(record.flags & KNOWN)
+    view.user_identities.sort(key=lambda n: (BY_NAME[n.type].code, -n.updated_ms))
+    view.device_identities.sort(key=lambda n: -n.updated_ms)
+
+
+def _conclude(view: ProfileView) -> None:
+    """Set what follows from all workspaces together."""
+    persons = view.workspaces.values()
+    opted = [p.opted_out for p in persons if p.opted_out is not None]
+    limited = [p.limit_ad_tracking for p in persons if p.limit_ad_tracking is not None]
+    view.opted_out = max(opted, key=lambda o: o[1])[0] if opted else False
+    view.limit_ad_tracking = max(limited, key=lambda o: o[1])[0] if limited else None
+    view.last_seen_ms = max((p.last_ms for p in persons), default=0)
+    view.stored_ms = max([view.stored_ms, *(p.stored_ms for p in persons)])

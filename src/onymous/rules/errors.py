@@ -236,3 +236,18 @@ class ConfigInvalid(Refusal):
     """The configuration has {count} problems."""
 
     hint = "Each problem names the field, why it is wrong and what to write instead."
+
+
+class MergeInvalid(Refusal):
+    """These profiles cannot be merged: {what}."""
+
+    code = "INVALID_DATA"
+    hint = "See the history of both profiles."
+
+
+class DependsOn(Refusal):
+    """This cannot be undone: {what} stands on it."""
+
+    code = "CONFLICT"
+    status = 409
+    hint = "Undo the later change first."

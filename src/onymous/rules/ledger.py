@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 CREATED, ATTACHED, DETACHED, TAKEN, GAVE, ALIASED, ERASED = 1, 2, 3, 4, 5, 6, 7
+UNALIASED, MERGED, UNMERGED = 8, 9, 10
 
 KINDS = {
     CREATED: "created",
@@ -19,6 +20,9 @@ KINDS = {
     GAVE: "given_to",
     ALIASED: "aliased",
     ERASED: "erased",
+    UNALIASED: "alias_undone",
+    MERGED: "merged",
+    UNMERGED: "merge_undone",
 }
 
 

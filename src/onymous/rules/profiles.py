@@ -223,3 +223,38 @@ def _count(person: Person, batch: Batch, platform: str) -> list[Counted]:
     if sessions:
         person.sessions[platform] = person.sessions.get(platform, 0) + sessions
     return list(counted.values())
+
+
+def combine(one: Person, two: Person) -> Person:
+    """Return what two profiles of one person know together: the newer of each, and the sums."""
+    later, earlier = (one, two) if one.stored_ms >= two.stored_ms else (two, one)
+    out = Person(
+        min(one.first_ms, two.first_ms),
+        max(one.last_ms, two.last_ms),
+        later.stored_ms,
+        gone=earlier.gone | later.gone,
+        devices=sorted([*one.devices, *two.devices], key=lambda d: -d.last_ms),
+        batches=one.batches + two.batches,
+        events=one.events + two.events,
+        opted_out=_latest(earlier.opted_out, later.opted_out),
+        limit_ad_tracking=_latest(earlier.limit_ad_tracking, later.limit_ad_tracking),
+        attributions=list(dict.fromkeys([*earlier.attributions, *later.attributions])),
+        integrations=earlier.integrations | later.integrations,
+        partners=earlier.partners | later.partners,
+    )
+    for person in (earlier, later):
+        for name, attribute in person.attributes.items():
+            old = out.attributes.get(name)
+            if old is None or attribute.at_ms >= old.at_ms:
+                out.attributes[name] = attribute
+        for name, consent in person.consent.items():
+            if newer(name.partition("/")[0], consent, out.consent.get(name)):
+                out.consent[name] = consent
+        for number, (first, last) in person.inputs.items():
+            known = out.inputs.get(number, (first, last))
+            out.inputs[number] = (min(first, known[0]), max(last, known[1]))
+        for sums, own in ((out.worth, person.worth), (out.sessions, person.sessions)):
+            for platform, count in own.items():
+                sums[platform] = sums.get(platform, 0) + count
+    out.consents = sorted([*one.consents, *two.consents], key=lambda c: c[1].at_ms)
+    return out

@@ -8,6 +8,7 @@ KNOWN = 1  #: has held a login value once (sticky; best match: a user-class valu
 SHARED = 2  #: some value of the record is also on another record
 ORPHANED = 4  #: nothing finds the record any more
 ERASED = 8  #: a tombstone: the number stays taken, nothing else is left
+MERGED = 16  #: an operator found it to be the same person as another record
 
 
 class Value(msgspec.Struct, array_like=True):

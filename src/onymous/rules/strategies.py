@@ -29,6 +29,8 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     on_logout: OnLogout
     #: may history be aliased from one profile to another?
     alias: bool
+    #: may an operator find two profiles to be one person?
+    merge: bool = True
     #: must a login carry a login id? (else it is answered like an identify)
     login_needs_login_id: bool = False
     #: login and unique types fixed by the strategy, or None where the scope chooses
@@ -75,6 +77,7 @@ STRATEGIES: dict[str, Strategy] = {
             on_new_login="create",
             on_logout="existing_anonymous",
             alias=False,
+            merge=False,
             login_needs_login_id=True,
             preset=("customerid", "email"),
         ),

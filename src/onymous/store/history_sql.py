@@ -74,3 +74,30 @@ ALIASES_OUT = (
     "SELECT id, destination, start_ms, end_ms, scope, stamp, at FROM alias"
     " WHERE source = ? AND outcome = 'applied' ORDER BY id"
 )
+ALIAS_BY_ID = (
+    "SELECT id, pool, source, destination, start_ms, end_ms, scope, stamp, at, outcome, reason"
+    " FROM alias WHERE id = ?"
+)
+ALIAS_LATEST = "SELECT max(id) FROM alias WHERE source = ? AND destination = ?"
+ALIAS_SET = "UPDATE alias SET outcome = ?, reason = ? WHERE id = ? AND outcome = ?"
+ALIASES_ERASE = "DELETE FROM alias WHERE source = ? OR destination = ?"
+ALIASES_SINCE = "SELECT count(*) FROM alias WHERE id > ? AND source = ? AND outcome = 'applied'"
+COPY_ADD = "INSERT INTO alias_copy (alias, workspace, body) VALUES (?, ?, ?)"
+COPIES_OF = "SELECT workspace, body FROM alias_copy WHERE alias = ?"
+COPIES_DROP = "DELETE FROM alias_copy WHERE alias = ?"
+
+# -- merges -------------------------------------------------------------------------------------
+
+MERGE_ADD = (
+    "INSERT INTO merge (pool, source, destination, at, actor, reason) VALUES (?, ?, ?, ?, ?, ?)"
+)
+MERGE = "id, pool, source, destination, at, actor, reason, undone"
+MERGES = "SELECT id, source, destination FROM merge WHERE undone IS NULL ORDER BY id"
+MERGE_BY_ID = f"SELECT {MERGE} FROM merge WHERE id = ?"
+MERGE_OF = f"SELECT {MERGE} FROM merge WHERE source = ? AND undone IS NULL"
+MERGES_INTO = f"SELECT {MERGE} FROM merge WHERE destination = ? AND undone IS NULL ORDER BY id"
+MERGE_UNDO = (
+    "UPDATE merge SET undone = ?, undone_by = ?, undone_reason = ? WHERE id = ? AND undone IS NULL"
+)
+MERGES_ERASE = "DELETE FROM merge WHERE source = ? OR destination = ?"
+MERGES_LATEST = "SELECT max(id) FROM merge"

@@ -21,6 +21,8 @@ PROFILE_SET = (
 
 PROFILE_ERASE = "UPDATE profile SET flags = ?, source = NULL, body = ? WHERE pid = ?"
 
+PROFILE_FLAGS = "UPDATE profile SET flags = ? WHERE pid = ?"
+
 #: who else was made beside an erased profile must not name it
 PROFILE_TOUCH = "UPDATE profile SET seen = ? WHERE pid = ? AND seen < ?"
 

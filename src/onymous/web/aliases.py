@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,7 +11,7 @@ from onymous.flows.aliases import AliasRequest, request_alias
 from onymous.flows.answers import Question
 from onymous.flows.identity import Resolver
 from onymous.limits import Bounds
-from onymous.rules.errors import BadJson, EnvironmentMissing, InvalidData
+from onymous.rules.errors import BadJson, EnvironmentMissing, Forbidden, InvalidData
 from onymous.store.port import Store
 from onymous.web.auth import Authenticator
 from onymous.web.calls import Call
@@ -28,6 +28,8 @@ class AliasData(msgspec.Struct, kw_only=True):
     end_unixtime_ms: int | None = None
     scope: str | None = None
     device_application_stamp: str | None = None
+    #: extension: what goes over beside history (rulings 21)
+    copy: list[Literal["attributes", "consent"]] = []
 
 
 class AliasBody(msgspec.Struct, kw_only=True):
@@ -63,6 +65,8 @@ class AliasWeb:
         if wanted.environment not in ENVIRONMENTS:
             raise EnvironmentMissing()
         data = wanted.data
+        if data.copy and not who.caller.server_side:
+            raise Forbidden(what="copy needs a server-side credential")
         question = Question(
             op="alias",
             caller=who.caller,
@@ -85,6 +89,7 @@ class AliasWeb:
                 scope=data.scope,
                 device_application_stamp=data.device_application_stamp,
                 signed=not who.key_only,
+                copy=list(data.copy),
             ),
         )
         if answer.refusal is not None:

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from onymous.rules.identifiers import TYPES
+from onymous.web import openapi_history
 
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _BASIC: list[dict[str, list[str]]] = [
@@ -211,6 +212,7 @@ def _schemas() -> dict[str, Any]:
         **_change_schemas(common),
         "IdentityAnswer": _answer_schema(),
         "Error": _error_schema(),
+        **openapi_history.schemas(),
     }
 
 
@@ -301,7 +303,11 @@ def document() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Onymous", "version": "1", "description": "The identity layer."},
-        "paths": {**_identity_paths(), **_other_paths()},
+        "paths": {
+            **_identity_paths(),
+            **_other_paths(),
+            **openapi_history.paths(_answers, _BASIC),
+        },
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {

@@ -6,6 +6,7 @@ from onymous.web.about import AboutWeb
 from onymous.web.aliases import AliasWeb
 from onymous.web.events import EventsWeb
 from onymous.web.identity import IdentityWeb
+from onymous.web.merges import MergesWeb
 from onymous.web.server import Route, identity_handler
 
 
@@ -14,6 +15,7 @@ def routes(
     events: EventsWeb,
     aliases: AliasWeb,
     about: AboutWeb,
+    merges: MergesWeb,
     max_event_body: int,
 ) -> list[Route]:
     """Return all routes; earlier ones win."""
@@ -22,6 +24,7 @@ def routes(
         *_aliases(aliases),
         *_events(events, max_event_body),
         *_config(events),
+        *_merges(merges),
         Route("GET", ("/healthz",), about.health, "health"),
         Route("GET", ("/readyz",), about.ready, "ready"),
         Route("GET", ("/metrics",), about.metrics, "metrics"),
@@ -49,6 +52,15 @@ def _aliases(web: AliasWeb) -> list[Route]:
         f"{prefix}/v1/identity/{{key}}/alias" for prefix in ("", "/webevents", "/nativeevents")
     )
     return [Route("POST", paths, web.alias, "alias", ignore_case=True)]
+
+
+def _merges(web: MergesWeb) -> list[Route]:
+    return [
+        Route("POST", ("/v1/merge",), web.merge, "merge"),
+        Route("POST", ("/v1/merge/{id}/undo",), web.undo, "undo_merge"),
+        Route("POST", ("/v1/alias/{id}/undo",), web.undo_alias, "undo_alias"),
+        Route("GET", ("/v1/{mpid}/merges",), web.merges, "merges"),
+    ]
 
 
 def _events(web: EventsWeb, most: int) -> list[Route]:

@@ -54,3 +54,27 @@ CREATE TABLE tally (
   sessions {int} NOT NULL,
   PRIMARY KEY (pid, at, workspace, platform, device)
 ){bare};
+
+-- Two profiles an operator found to be one person: a pointer, no row of either side is rewritten.
+CREATE TABLE merge (
+  id {serial},
+  pool {int} NOT NULL,
+  source {int} NOT NULL,
+  destination {int} NOT NULL,
+  at {int} NOT NULL,
+  actor {text} NOT NULL,
+  reason {text} NOT NULL,
+  undone {int},
+  undone_by {text},
+  undone_reason {text}
+);
+CREATE UNIQUE INDEX merge_once ON merge (source) WHERE undone IS NULL;
+CREATE INDEX merge_by_destination ON merge (destination);
+
+-- What an alias copied beside history, so that undoing it takes exactly that away.
+CREATE TABLE alias_copy (
+  alias {int} NOT NULL,
+  workspace {int} NOT NULL,
+  body {blob} NOT NULL,
+  PRIMARY KEY (alias, workspace)
+){bare};

@@ -1,0 +1,111 @@
+"""Merging profiles and undoing merges and aliases over HTTP (extensions)."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from onymous.flows.merging import Actor, Merging
+from onymous.limits import Bounds
+from onymous.rules.errors import EnvironmentMissing, InvalidData, NotFound
+from onymous.web.auth import Authenticator, Credentials
+from onymous.web.calls import Call
+from onymous.web.identity import ENVIRONMENTS
+from onymous.web.wire import Reply, decode, inflate, json_reply
+
+MOST_REASON = 500
+
+
+class MergeBody(msgspec.Struct, kw_only=True):
+    """Body of a merge."""
+
+    environment: str
+    source_mpid: str | int
+    destination_mpid: str | int
+    reason: str
+    dry_run: bool = False
+
+
+class UndoBody(msgspec.Struct, kw_only=True):
+    """Body of an undoing."""
+
+    environment: str
+    reason: str
+
+
+_merge = msgspec.json.Decoder(MergeBody)
+_undo = msgspec.json.Decoder(UndoBody)
+
+
+class MergesWeb:
+    """POST /v1/merge, /v1/merge/{id}/undo, /v1/alias/{id}/undo; GET /v1/{mpid}/merges."""
+
+    def __init__(self, merging: Merging, authenticator: Authenticator, bounds: Bounds) -> None:
+        self._merging, self._auth, self._bounds = merging, authenticator, bounds
+
+    async def merge(self, call: Call) -> Reply:
+        """Merge two profiles, or show what a merge would make (`dry_run`)."""
+        who, body = self._check(call, "merge")
+        wanted: MergeBody = decode(_merge, body)
+        actor = self._actor(who, wanted.environment, wanted.reason)
+        plan, pool = who.caller.plan, who.caller.pool(wanted.environment)
+        source, destination = wanted.source_mpid, wanted.destination_mpid
+        if wanted.dry_run:
+            seen = await self._merging.preview(plan, pool, source, destination)
+            return json_reply(200, {"dry_run": True, "preview": seen})
+        done = await self._merging.merge(plan, pool, source, destination, actor)
+        return json_reply(200, done)
+
+    async def undo(self, call: Call) -> Reply:
+        """Undo a merge."""
+        who, body = self._check(call, "merge")
+        wanted: UndoBody = decode(_undo, body)
+        actor = self._actor(who, wanted.environment, wanted.reason)
+        pool = who.caller.pool(wanted.environment)
+        return json_reply(200, await self._merging.undo_merge(pool, _number(call), actor))
+
+    async def undo_alias(self, call: Call) -> Reply:
+        """Undo an alias."""
+        who, body = self._check(call, "alias:any")
+        wanted: UndoBody = decode(_undo, body)
+        actor = self._actor(who, wanted.environment, wanted.reason)
+        number = _number(call)
+        await self._merging.undo_alias(who.caller.pool(wanted.environment), number, actor)
+        return json_reply(200, {"id": number, "undone_ms": actor.now_ms})
+
+    async def merges(self, call: Call) -> Reply:
+        """List the merges in force into a profile."""
+        who, _ = self._check(call, "merge")
+        environment = call.params().get("environment", "production")
+        if environment not in ENVIRONMENTS:
+            raise EnvironmentMissing()
+        pool = who.caller.pool(environment)
+        return json_reply(200, {"merges": await self._merging.merges(pool, call.parts["mpid"])})
+
+    def _check(self, call: Call, permission: str) -> tuple[Credentials, bytes]:
+        body = inflate(call.body, self._bounds.max_identity_body_bytes)
+        who = self._auth.check(call.method, call.path, call.query, call.headers, body)
+        who.need(permission)
+        return who, body
+
+    def _actor(self, who: Credentials, environment: str, reason: str) -> Actor:
+        if environment not in ENVIRONMENTS:
+            raise EnvironmentMissing()
+        if not reason.strip() or len(reason) > MOST_REASON or not reason.isprintable():
+            raise InvalidData(what=f"reason is 1 to {MOST_REASON} printable characters")
+        caller = who.caller
+        return Actor(
+            name=f"{caller.workspace_name}/{caller.name}",
+            reason=reason.strip(),
+            now_ms=time.time_ns() // 1_000_000,
+            workspace=caller.workspace,
+            input=caller.input,
+        )
+
+
+def _number(call: Call) -> int:
+    text = call.parts["id"]
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise NotFound()
+    return int(text)

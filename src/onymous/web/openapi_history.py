@@ -1,0 +1,108 @@
+"""The part of the OpenAPI document about history: merges, aliases and their undoing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Answers = Callable[..., dict[str, Any]]
+
+
+def paths(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, Any]:
+    """Return the paths; `answers` makes the documented statuses."""
+    return {
+        "/v1/merge": _post(
+            "merge",
+            "Two profiles are one person (permission merge).",
+            "By pointer: no history is rewritten, old MPIDs keep resolving. dry_run previews.",
+            "MergeRequest",
+            answers,
+            security,
+        ),
+        "/v1/merge/{id}/undo": _post(
+            "undo_merge",
+            "Undo a merge exactly (permission merge).",
+            "Refused with 409 where a later merge stands on it.",
+            "UndoRequest",
+            answers,
+            security,
+        ),
+        "/v1/alias/{id}/undo": _post(
+            "undo_alias",
+            "Undo an alias (permission alias:any).",
+            "Takes exactly what the alias gave away.",
+            "UndoRequest",
+            answers,
+            security,
+        ),
+        "/v1/{mpid}/merges": {"get": _merges(answers, security)},
+    }
+
+
+def _post(
+    op: str,
+    summary: str,
+    text: str,
+    schema: str,
+    answers: Answers,
+    security: list[dict[str, list[str]]],
+) -> dict[str, Any]:
+    ref = {"$ref": f"#/components/schemas/{schema}"}
+    number = {"name": "id", "in": "path", "required": True, "schema": {"type": "integer"}}
+    return {
+        "post": {
+            "operationId": op,
+            "x-extension": True,
+            "summary": summary,
+            "description": text,
+            "parameters": [] if op == "merge" else [number],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": ref}}},
+            "responses": answers(200, 400, 401, 403, 404, 409, 413, 503),
+            "security": security,
+        }
+    }
+
+
+def _merges(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, Any]:
+    environment = {"type": "string", "enum": ["production", "development"]}
+    return {
+        "operationId": "merges",
+        "x-extension": True,
+        "summary": "Merges in force into a profile (permission merge).",
+        "parameters": [
+            {
+                "name": "mpid",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "pattern": "^-?[0-9]{1,19}$"},
+            },
+            {"name": "environment", "in": "query", "schema": environment},
+        ],
+        "responses": answers(200, 400, 401, 403, 404),
+        "security": security,
+    }
+
+
+def schemas() -> dict[str, Any]:
+    """Return the bodies of these requests."""
+    environment = {"type": "string", "enum": ["production", "development"]}
+    number = {"type": ["string", "integer"]}
+    reason = {"type": "string", "minLength": 1, "maxLength": 500}
+    return {
+        "MergeRequest": {
+            "type": "object",
+            "required": ["environment", "source_mpid", "destination_mpid", "reason"],
+            "properties": {
+                "environment": environment,
+                "source_mpid": number,
+                "destination_mpid": number,
+                "reason": reason,
+                "dry_run": {"type": "boolean"},
+            },
+        },
+        "UndoRequest": {
+            "type": "object",
+            "required": ["environment", "reason"],
+            "properties": {"environment": environment, "reason": reason},
+        },
+    }
