@@ -18,22 +18,26 @@ from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.events import Events
 from onymous.flows.history import Historian
 from onymous.flows.identity import Resolver
+from onymous.flows.jobs import Handler
 from onymous.flows.merging import Merging
 from onymous.flows.profiles import Profiles
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.tenants import Directory
+from onymous.flows.upkeep import Spool, Upkeep, promise_drain
 from onymous.settings import SettingError, Settings
 from onymous.store import sql
 from onymous.store.compression import Bodies
 from onymous.store.port import Store
 from onymous.store.postgres import PostgresStore
 from onymous.store.sqlite import SqliteStore
+from onymous.worker import HANDLERS
 
 log = logging.getLogger("onymous")
 
 #: seconds between flushes of what is written behind (rulings 9 allow 60)
 SEEN_EVERY_S = 20.0
 TICK_S = 1.0
+UPKEEP_EVERY_S = 30.0
 
 
 def open_store(url: str, *, commit_delay_ms: float = 0.0) -> Store:
@@ -91,7 +95,11 @@ class Core:
         await self.merging.refresh()
         async with self.store.read() as session:
             await self.bodies.load(session)
+        days = self.settings.event_retention_days
+        self.upkeep = Upkeep(self.store, self.events, self.directory, retention_days=days)
+        self.spool = Spool(self.store, self.events, self.directory, self.diagnostics)
         self.historian = Historian(self.store, self.resolver, self.directory)
+        await promise_drain(self.store, time.time_ns() // 1_000_000)
         self.desk.start()
         self._keeper = asyncio.create_task(self._keep_house())
 
@@ -106,6 +114,14 @@ class Core:
         await self.diagnostics.flush(self.store)
         await self.store.close()
 
+    def handlers(self) -> dict[str, Handler]:
+        """Return what does the jobs of this store."""
+
+        async def drain(body: bytes) -> None:
+            await self.spool.drain()
+
+        return {**HANDLERS, "drain_spool": drain}
+
     async def ready(self) -> bool:
         """Return whether the database answers."""
         try:
@@ -116,13 +132,16 @@ class Core:
 
     async def _keep_house(self) -> None:
         """Write what is written behind; see new tenants; forget old repeats."""
-        flushed = forgot = time.monotonic()
+        flushed = forgot = kept = time.monotonic()
         while True:
             await asyncio.sleep(TICK_S)
             try:
                 await self.directory.refresh_if_changed()
                 await self.diagnostics.flush(self.store)
                 await self.merging.refresh()
+                if time.monotonic() - kept > UPKEEP_EVERY_S:
+                    kept = time.monotonic()
+                    await self.upkeep.run(time.time_ns() // 1_000_000)
                 if time.monotonic() - flushed > SEEN_EVERY_S:
                     flushed = time.monotonic()
                     await self.seen.flush(self.store)

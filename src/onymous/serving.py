@@ -101,7 +101,7 @@ class Server:
                 self._uvicorn = self._server(sock, pathlib.Path(folder))
             tasks = [
                 asyncio.create_task(self._tell(started)),
-                asyncio.create_task(worker.run(self.core.store)),
+                asyncio.create_task(worker.run(self.core.store, self.core.handlers())),
             ]
             await self._uvicorn.serve(sockets=[sock])
             for task in tasks:

@@ -22,11 +22,11 @@ async def _identity_changed(body: bytes) -> None:
 HANDLERS: dict[str, Handler] = {"identity_changed": _identity_changed}
 
 
-async def run(store: Store) -> None:
+async def run(store: Store, handlers: dict[str, Handler] = HANDLERS) -> None:
     """Work until cancelled; a failing database is tried again."""
     while True:
         try:
-            taken = await work(store, HANDLERS, time.time_ns() // 1_000_000)
+            taken = await work(store, handlers, time.time_ns() // 1_000_000)
         except Exception as error:
             log.error("taking jobs failed: %s", type(error).__name__)
             taken = 0

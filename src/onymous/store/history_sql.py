@@ -6,8 +6,8 @@ from __future__ import annotations
 
 ONCE_GET = "SELECT at FROM once WHERE input = ? AND digest = ?"
 ONCE_ADD = "INSERT INTO once (input, digest, at) VALUES (?, ?, ?)"
-#: forgetting walks the table in pieces: `digest` bounds a piece of one input
-ONCE_FORGET = "DELETE FROM once WHERE at < ?"
+#: forgetting walks the table in pieces: digests are evenly spread
+ONCE_FORGET = "DELETE FROM once WHERE input = ? AND digest >= ? AND digest < ? AND at < ?"
 
 # -- batches ------------------------------------------------------------------------------------
 
@@ -30,6 +30,9 @@ BATCHES_OLD = (
     "DELETE FROM batch WHERE id IN"
     " (SELECT b.id FROM batch b WHERE b.received < ? ORDER BY b.id LIMIT ?)"
 )
+
+BATCHES_ANY_OLD = "SELECT b.id FROM batch b WHERE b.received < ? LIMIT 1"
+BATCH_NEWEST = "SELECT max(id) FROM batch"
 
 DICTIONARY_GET = "SELECT body FROM dictionary WHERE id = ?"
 DICTIONARY_LATEST = "SELECT id, body FROM dictionary ORDER BY id DESC LIMIT 1"

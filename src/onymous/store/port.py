@@ -110,6 +110,9 @@ class Store(Protocol):
     async def close(self) -> None:
         """Finish what is under way and close."""
 
+    async def upkeep(self, now_ms: int) -> None:
+        """Do what the engine itself needs from time to time (partitions of the months ahead)."""
+
     async def find(self, probes: Sequence[Probe]) -> list[Found]:
         """Answer all probes from one snapshot, without locks."""
 

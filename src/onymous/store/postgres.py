@@ -15,6 +15,7 @@ server ends one transaction, which becomes `LostRace` and runs again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -25,6 +26,7 @@ from onymous.store.arrays import Batch, batched, looked_up, numbered
 from onymous.store.asking import Asking
 from onymous.store.migrating import migrate
 from onymous.store.packing import slot, unpack_record
+from onymous.store.partitions import partition
 from onymous.store.pool import Connection, Pool, explained
 from onymous.store.port import Found, Kept, LostRace, Probe, Row, StoreError
 from onymous.store.settle import settled
@@ -227,6 +229,7 @@ class PostgresStore:
         try:
             async with _lent(pool, "start") as connection:
                 await migrate(connection)
+                await partition(connection, time.time_ns() // 1_000_000)
         except BaseException:
             await pool.close()
             raise
@@ -237,6 +240,11 @@ class PostgresStore:
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close()
+
+    async def upkeep(self, now_ms: int) -> None:
+        """Make the partitions of this month and the two after it."""
+        async with _lent(self._open, "upkeep") as connection:
+            await partition(connection, now_ms)
 
     async def find(self, probes: Sequence[Probe]) -> list[Found]:
         """Answer all probes by one statement, so from one snapshot."""

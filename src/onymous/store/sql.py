@@ -102,6 +102,8 @@ REPLAY_FORGET = "DELETE FROM replay WHERE at < ?"
 
 JOB_ADD = "INSERT INTO job (kind, due, body) VALUES (?, ?, ?)"
 
+JOB_OF_KIND = "SELECT id FROM job WHERE kind = ? LIMIT 1"
+
 # -- spool --------------------------------------------------------------------------------------
 
 #: a repeat of the same request is accepted without a second effect

@@ -229,6 +229,9 @@ class SqliteStore:
         finally:
             db.execute("COMMIT")
 
+    async def upkeep(self, now_ms: int) -> None:
+        """Nothing: one folder needs none."""
+
     async def find(self, probes: Sequence[Probe]) -> list[Found]:
         """Answer all probes from one snapshot."""
         return self._find_now(probes)

@@ -13,7 +13,7 @@ from onymous.flows.identity import Resolver
 from onymous.limits import Bounds
 from onymous.rules.errors import BadJson, EnvironmentMissing, Forbidden, InvalidData
 from onymous.store.port import Store
-from onymous.web.auth import Authenticator
+from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Call
 from onymous.web.identity import ENVIRONMENTS, bounded, digest, refused
 from onymous.web.wire import Reply, decode, inflate
@@ -64,9 +64,7 @@ class AliasWeb:
             raise InvalidData(what=refusal.detail["what"]) from None
         if wanted.environment not in ENVIRONMENTS:
             raise EnvironmentMissing()
-        data = wanted.data
-        if data.copy and not who.caller.server_side:
-            raise Forbidden(what="copy needs a server-side credential")
+        data = self._allowed(who, wanted.data)
         question = Question(
             op="alias",
             caller=who.caller,
@@ -95,3 +93,8 @@ class AliasWeb:
         if answer.refusal is not None:
             return refused(answer.refusal, question.request_id)
         return Reply(202, b"")
+
+    def _allowed(self, who: Credentials, data: AliasData) -> AliasData:
+        if data.copy and not who.caller.server_side:
+            raise Forbidden(permission="copy needs a server-side credential")
+        return data

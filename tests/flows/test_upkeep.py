@@ -1,0 +1,95 @@
+"""What history needs now and then: dictionaries, retention, the spool of earlier versions."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import random
+from typing import Any
+
+import msgspec
+from tests.flows.test_events_flow import purchase, send, view, who_is
+from tests.web.serving import Running, running
+
+from onymous.flows import upkeep
+from onymous.flows.upkeep import forget_batches, learn
+from onymous.store import compression, sql
+
+
+async def bodies_of(it: Running) -> list[bytes]:
+    core = it.server.core
+    async with core.store.read() as session:
+        rows = await session.rows("SELECT dictionary, body FROM batch ORDER BY id")
+        return [await core.bodies.unpack(session, *row) for row in rows]
+
+
+async def test_a_dictionary_is_learnt_and_old_bodies_stay_readable(
+    place: Any, tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(upkeep, "SAMPLES", 200)
+    async with running(place, tmp_path) as it:
+        rng = random.Random(1)
+        sent = []
+        for start in range(0, 300, 100):
+            batches = []
+            for n in range(start, start + 100):
+                events = [
+                    {"event_type": "custom_event", "data": {"event_name": f"n{rng.random()}"}}
+                    for _ in range(5)
+                ]
+                known = {"customerid": f"c{n % 7}"}
+                batches.append({"user_identities": known, "events": events})
+            sent += batches
+            assert await send(it, batches, "/v2/bulkevents") == 202
+        core = it.server.core
+        assert await learn(core.store, core.bodies, 1)
+        assert core.bodies.current == 1
+        last = {"user_identities": {"customerid": "c1"}, "events": [purchase(1)]}
+        assert await send(it, last) == 202
+        found = [json.loads(b) for b in await bodies_of(it)]
+        assert found == [*sent, last]
+        other = compression.Bodies()
+        async with core.store.read() as session:
+            rows = await session.rows("SELECT dictionary, body FROM batch ORDER BY id")
+            assert {row[0] for row in rows} == {0, 1}
+            assert json.loads(await other.unpack(session, *rows[-1])) == last
+
+
+async def test_retention_forgets_batches_and_keeps_profiles(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    async with running(place, tmp_path) as it:
+        batch = {"user_identities": {"customerid": "a"}, "events": [purchase(3)]}
+        assert await send(it, batch) == 202
+        core = it.server.core
+        await forget_batches(core.store, 1)
+        assert len(await bodies_of(it)) == 1
+        await forget_batches(core.store, 1 << 60)
+        assert await bodies_of(it) == []
+        assert (await view(it, await who_is(it, customerid="a"))).lifetime_value == 3
+        await core.upkeep.run(1_900_000_000_000)
+        async with core.store.read() as session:
+            assert (await session.rows("SELECT count(*) FROM batch"))[0][0] == 0
+
+
+async def test_what_earlier_versions_spooled_is_applied_once(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    async with running(place, tmp_path) as it:
+        core = it.server.core
+        caller = core.directory.find("server-api-key")
+        assert caller is not None
+        batch = {"user_identities": {"customerid": "a"}, "events": [purchase(3)]}
+        body = msgspec.msgpack.encode(json.dumps(batch).encode())
+        async with core.store.write("test") as tx:
+            for kind, request in (("batch", None), ("web", "r1"), ("quarantine", "q")):
+                row = (5, kind, caller.workspace, caller.input, 0, request, body)
+                await tx.run(sql.SPOOL_ADD, *row)
+        assert await core.spool.drain() == 2
+        assert await core.spool.drain() == 0
+        mpid = await who_is(it, customerid="a")
+        assert (await view(it, mpid)).lifetime_value == 6
+        assert len(await core.spool.quarantined()) == 1
+        assert await core.spool.replay() == (1, 0)
+        assert (await view(it, mpid)).lifetime_value == 9
+        assert await core.spool.quarantined() == []
