@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tls": set(),
     "limits": set(),
     "settings": set(),
+    "readers": set(),
     "observe": set(),
     "flows": {"rules", "outputs", "crypto"}
     | {"store.port", "store.sql", "store.tenants_sql", "store.packing", "store.history_sql"}
@@ -34,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "library": {"app", "settings", "flows", "rules"},
     "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"},
     "commands": {"app", "serving", "library", "lab", "settings", "observe", "crypto", "flows"}
-    | {"store.port", "worker"},
+    | {"store.port", "worker", "rules", "readers"},
     "cli": {"commands"},
     "__init__": {"library"},
     "__main__": {"cli"},

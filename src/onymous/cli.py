@@ -3,7 +3,28 @@
 Importing a file of `commands` adds its commands to the application.
 """
 
-from onymous.commands import check, demo, identity, quarantine, reference, serve, tenants
+from onymous.commands import (
+    check,
+    demo,
+    identity,
+    imports,
+    quarantine,
+    reference,
+    serve,
+    tenants,
+)
 from onymous.commands.common import app
 
-__all__ = ["app", "check", "demo", "identity", "quarantine", "reference", "serve", "tenants"]
+#: every file that adds commands
+COMMANDS = (
+    check,
+    demo,
+    identity,
+    imports,
+    quarantine,
+    reference,
+    serve,
+    tenants,
+)
+
+__all__ = ["COMMANDS", "app"]

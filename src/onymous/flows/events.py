@@ -43,6 +43,13 @@ class Incoming(msgspec.Struct, kw_only=True):
     spooled: int | None = None
     #: trace of the decision wanted
     explain: bool = False
+    #: rows of feeds and files: values may be replaced, people are never joined (rulings 7)
+    feed: bool = False
+    replace_values: bool = False
+    #: the time a row says it is from
+    at_ms: int | None = None
+    #: the key a repeat is known by, where the batch does not say
+    key: Key | None = None
 
 
 class Taken(msgspec.Struct, kw_only=True):
@@ -55,6 +62,8 @@ class Taken(msgspec.Struct, kw_only=True):
     #: kept aside for a person to look at
     quarantined: str | None = None
     notes: list[str] = []
+    #: feeds: profiles the row's identities belong to; nothing was changed
+    conflict: list[str] = []
     answer: Answer | None = None
     refusal: Refusal | None = None
 
@@ -72,7 +81,8 @@ class Events:
         """
         if len(item.body) > MOST_BYTES:
             raise BatchTooLarge(most=MOST_BYTES)
-        batch = read_batch(item.raw, item.now_ms, platform=platform(item.caller))
+        kind = platform(item.caller)
+        batch = read_batch(item.raw, item.now_ms, platform=kind, at_ms=item.at_ms)
         if item.historical and too_young(item.raw, item.now_ms):
             self._note(item, "historical_too_young")
             done(Taken(dropped="historical_too_young"))
@@ -107,12 +117,13 @@ class _Take(Arrival):
         self._events, self._item, self._batch, self._done = events, item, batch, done
         environment = "development" if batch.development else "production"
         question = Question(
-            op="events",
+            op="feed" if item.feed else "events",
             caller=caller,
             environment=environment,
             known=batch.identities,
             now_ms=item.now_ms,
             fold_keys=True,
+            replace_values=item.replace_values,
             explain=item.explain,
             max_values=item.max_values,
         )
@@ -128,7 +139,9 @@ class _Take(Arrival):
             self._stated = Stated(resolver, question, cleaned, self._pid, _nobody, _nothing)
             self.probe = self._stated.probe
         self.more: tuple[Probe, ...] = ()
-        self.key: Key | None = once_key(caller.input, batch.development, batch_id(item.raw))
+        self.key: Key | None = item.key or once_key(
+            caller.input, batch.development, batch_id(item.raw)
+        )
         self.dictionary, self.packed = events.bodies.pack(item.body)
         self.taken = Taken()
 
@@ -182,12 +195,17 @@ class _Take(Arrival):
 
     def _set_aside(self, working: Working, answer: Answer) -> None:
         """Keep a batch nobody can be found for, so that a person can look at it."""
+        if answer.conflict:
+            self.taken.conflict = answer.conflict
+            return
         refusal = answer.refusal
         self.taken.quarantined = (
             "no_usable_identity"
             if isinstance(refusal, LookupRefusal) or refusal is None
             else type(refusal).__name__
         )
+        if self._item.feed:
+            return
         caller, item = self._item.caller, self._item
         body = msgspec.msgpack.encode(item.body)
         row = (item.now_ms, "quarantine", caller.workspace, caller.input)

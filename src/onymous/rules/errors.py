@@ -251,3 +251,10 @@ class DependsOn(Refusal):
     code = "CONFLICT"
     status = 409
     hint = "Undo the later change first."
+
+
+class MappingInvalid(Refusal):
+    """The columns cannot be understood: {what}."""
+
+    code = "INVALID_DATA"
+    hint = "Say what a column means with --map HEADER=TYPE, HEADER=@attribute or HEADER=-."

@@ -92,8 +92,11 @@ def batch_id(raw: Mapping[str, Any]) -> str | None:
     return None
 
 
-def read_batch(raw: Mapping[str, Any], now_ms: int, *, platform: str = "unknown") -> Batch:
-    """Understand a batch received now; `platform` is the input's.
+def read_batch(
+    raw: Mapping[str, Any], now_ms: int, *, platform: str = "unknown", at_ms: int | None = None
+) -> Batch:
+    """Understand a batch received now; `platform` is the input's; `at_ms` is what a row of a file
+    says of its own time.
 
     Raises `InvalidData` or `MissingEventField` for one that cannot be read.
     """
@@ -105,8 +108,8 @@ def read_batch(raw: Mapping[str, Any], now_ms: int, *, platform: str = "unknown"
         mpid=raw.get("mpid"),
         identities=_identities(raw),
         received_ms=now_ms,
-        first_ms=now_ms,
-        last_ms=now_ms,
+        first_ms=now_ms if at_ms is None else at_ms,
+        last_ms=now_ms if at_ms is None else at_ms,
         events=len(events),
         device=device,
         notes=notes,
