@@ -12,7 +12,7 @@ from collections.abc import Callable
 import uvicorn
 
 from onymous import worker
-from onymous.app import Core
+from onymous.app import Core, calm_collector
 from onymous.limits import Bounds, Limits, Trusted
 from onymous.observe import Metrics
 from onymous.rules.errors import BodyTooLarge
@@ -96,6 +96,7 @@ class Server:
     async def run(self, sock: socket.socket, started: Callable[[], None] | None = None) -> None:
         """Serve until told to stop (SIGINT, SIGTERM or `stop`), then answer what waits."""
         await self.core.start()
+        calm_collector()
         try:
             with tempfile.TemporaryDirectory(prefix="onymous-tls-") as folder:
                 self._uvicorn = self._server(sock, pathlib.Path(folder))

@@ -15,9 +15,16 @@ import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from onymous.app import Core, running
-from onymous.commands.common import JsonOption, StoreOption, app, console, errors, run_now
-from onymous.commands.common import settings_of as settings_of
+from onymous.app import Core, calm_collector, running
+from onymous.commands.common import (
+    JsonOption,
+    StoreOption,
+    app,
+    console,
+    errors,
+    run_now,
+    settings_of,
+)
 from onymous.flows.importing import Importer, Job, Ready, Rejected, Report
 from onymous.flows.tenants import Caller
 from onymous.readers import FileProblem, lines, read
@@ -86,6 +93,7 @@ async def _run(
 ) -> dict[str, Report]:
     async with running(settings_of(store=store)) as core:
         caller = _caller(core, options.feed)
+        calm_collector()
         if watch:
             await _watch(core, caller, files[0], options)
             return {}

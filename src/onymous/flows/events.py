@@ -87,7 +87,11 @@ class Events:
             self._note(item, "historical_too_young")
             done(Taken(dropped="historical_too_young"))
             return
-        self.resolver.desk.submit(_Take(self, item, batch, done))
+        work = _Take(self, item, batch, done)
+        if work.stated:
+            self.resolver.desk.submit(work)
+        else:
+            self.resolver.desk.submit_write(work)
 
     def _note(self, item: Incoming, reason: str) -> None:
         caller = item.caller
@@ -144,6 +148,11 @@ class _Take(Arrival):
         )
         self.dictionary, self.packed = events.bodies.pack(item.body)
         self.taken = Taken()
+
+    @property
+    def stated(self) -> bool:
+        """Whether the batch names an MPID; then it matters whether that can be used."""
+        return self._stated is not None
 
     def look(self, found: Found, desk: Desk) -> bool:
         """A batch always writes; but see whether its MPID can be used."""

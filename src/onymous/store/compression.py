@@ -83,8 +83,8 @@ class Bodies:
             self.current = rows[0][0]
 
     def _learn(self, number: int, dictionary: zstandard.ZstdCompressionDict) -> None:
+        dictionary.precompute_compress(level=LEVEL)
         self._packers[number] = zstandard.ZstdCompressor(
-            level=LEVEL,
             dict_data=dictionary,
             write_content_size=True,
             write_dict_id=False,
