@@ -128,7 +128,7 @@ class Server:
             cert, key = map(str, throw_away(folder, s.host))
         app = application(self.core, self.metrics)
         too_large = raw(refused(BodyTooLarge(most=s.max_identity_body_bytes), None))
-        protocol = hot_protocol(app.hot(), s.max_identity_body_bytes, too_large)
+        protocol = hot_protocol(app.hot(), s.max_identity_body_bytes, too_large, app.find_hot)
         config = uvicorn.Config(
             app,
             http=protocol,

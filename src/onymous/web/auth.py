@@ -79,6 +79,10 @@ class Authenticator:
             return self._check_signature(text, method, path, query, body, date, signature)
         return self._check_key(text)
 
+    def knows(self, key: str) -> bool:
+        """Return whether an API key exists."""
+        return self._directory.find(key) is not None
+
     def check_path_key(self, key: str) -> Credentials:
         """Return whose path key this is, for the paths whose key is their only credential.
 

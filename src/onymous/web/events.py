@@ -29,6 +29,7 @@ from onymous.rules.errors import (
 from onymous.rules.native_batches import from_native
 from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Call
+from onymous.web.identity import Respond, later, refused
 from onymous.web.wire import Reply, decode, inflate, json_reply
 
 #: batches in one bulk call
@@ -37,6 +38,12 @@ _RATE = ((b"x-mp-rate-limit-percentage-used", b"0"),)
 _any = msgspec.json.Decoder()
 #: native SDKs: upload as long as the answer says so
 _NATIVE = {"dt": "ac", "id": "onymous", "ct": 0, "dbg": False, "cue": True, "pmk": [], "eks": []}
+
+
+def _answered(taken: Taken, server: bool) -> Reply:
+    if taken.refusal is not None:
+        return refused(taken.refusal, None)
+    return Reply(202, b"{}", _RATE if server else ())
 
 
 class EventsWeb:
@@ -59,6 +66,27 @@ class EventsWeb:
         key = call.parts.get("key")
         who = self._auth.check(call.method, call.path, call.query, call.headers, body, key)
         return who, body
+
+    # -- before ASGI ------------------------------------------------------------------------
+
+    def start(self, name: str, call: Call, respond: Respond) -> None:
+        """Take one batch without a task of its own; what is unusual goes the ordinary way."""
+        server = name == "events"
+        try:
+            who, body = self._check(call)
+            batch = decode(_any, body)
+            if isinstance(batch, dict) and batch.get("dt") != "h":
+                item = self._incoming(who, batch, body)
+                self._events.take(item, lambda taken: respond(_answered(taken, server)))
+                return
+        except Refusal:
+            pass  # said below, as the route says it
+        handler = {"events": self.server, "web_events": self.web}.get(name, self.native)
+        later(handler(call), respond)
+
+    def known_key(self, parts: dict[str, str]) -> bool:
+        """Return whether the key in a path exists."""
+        return "key" not in parts or self._auth.knows(parts["key"])
 
     # -- server events ----------------------------------------------------------------------
 
@@ -135,7 +163,15 @@ class EventsWeb:
             if not future.done():
                 future.set_result(taken)
 
-        item = Incoming(
+        self._events.take(self._incoming(who, batch, body, historical), done)
+        taken = await future
+        if taken.refusal is not None:
+            raise taken.refusal
+
+    def _incoming(
+        self, who: Credentials, batch: dict[str, Any], body: bytes, historical: bool = False
+    ) -> Incoming:
+        return Incoming(
             caller=who.caller,
             raw=batch,
             body=body,
@@ -143,10 +179,6 @@ class EventsWeb:
             historical=historical,
             max_values=self._bounds.max_identities_per_profile,
         )
-        self._events.take(item, done)
-        taken = await future
-        if taken.refusal is not None:
-            raise taken.refusal
 
     async def _take_or_keep(
         self, who: Credentials, batch: dict[str, Any], body: bytes, *, historical: bool = False

@@ -15,11 +15,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 Handler = Callable[["HotRequest"], None]
 #: (method, path) -> handler
 HotTable = dict[tuple[bytes, bytes], Handler]
+#: (method, path) -> handler and largest body, for paths that carry a name
+Finder = Callable[[bytes, bytes], tuple[Handler, int] | None]
 
 #: bytes of a too large body that are read before the connection is closed
 MOST_DISCARDED = 64 << 20
 #: headers that send a request the ordinary way
 _UNUSUAL = {b"content-encoding", b"expect", b"upgrade", b"x-http-method-override"}
+
+
+def _nothing(method: bytes, path: bytes) -> None:
+    """Find no handler."""
 
 
 class _NoEvent:
@@ -44,14 +50,15 @@ class HotRequest:
         "keep_alive",
         "message_event",
         "more_body",
+        "most",
         "protocol",
         "query",
         "response_complete",
         "size",
     )
 
-    def __init__(self, protocol: Any, handler: Handler, query: bytes) -> None:
-        self.protocol, self.handler, self.query = protocol, handler, query
+    def __init__(self, protocol: Any, handler: Handler, query: bytes, most: int) -> None:
+        self.protocol, self.handler, self.query, self.most = protocol, handler, query, most
         self.headers: list[tuple[bytes, bytes]] = protocol.headers
         self.client: str = protocol.client[0] if protocol.client else ""
         self.body = b""
@@ -85,6 +92,7 @@ class HotProtocol(HttpToolsProtocol):
     table: ClassVar[HotTable] = {}
     max_body: ClassVar[int] = 0
     too_large: ClassVar[bytes] = b""
+    find: ClassVar[Finder] = staticmethod(_nothing)
     _hot: HotRequest | None = None
     _active = 0.0
 
@@ -101,11 +109,14 @@ class HotProtocol(HttpToolsProtocol):
         """Take a hot request, or pass on."""
         self._hot = None
         busy = self.cycle is not None and not self.cycle.response_complete
-        if not busy and self.parser.get_method() == b"POST":
+        method = self.parser.get_method()
+        if not busy and (method == b"POST" or method == b"GET"):
             path, _, query = self.url.partition(b"?")
-            handler = self.table.get((b"POST", path))
+            handler, most = self.table.get((method, path)), self.max_body
+            if handler is None and (found := type(self).find(method, path)) is not None:
+                handler, most = found
             if handler is not None and not any(n in _UNUSUAL for n, _ in self.headers):
-                hot = HotRequest(self, handler, query)
+                hot = HotRequest(self, handler, query, most)
                 hot.keep_alive = (
                     self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
                 )
@@ -121,7 +132,7 @@ class HotProtocol(HttpToolsProtocol):
             super().on_body(body)
         elif not hot.response_complete:
             hot.size += len(body)
-            if hot.size <= self.max_body:
+            if hot.size <= hot.most:
                 hot.body = hot.body + body if hot.body else body
             elif hot.size > MOST_DISCARDED:
                 hot.keep_alive = False
@@ -137,7 +148,7 @@ class HotProtocol(HttpToolsProtocol):
         if hot.response_complete:
             return
         hot.more_body = False
-        if hot.size > self.max_body:
+        if hot.size > hot.most:
             hot.respond(self.too_large)
         else:
             hot.handler(hot)
@@ -173,12 +184,15 @@ class HotProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def hot_protocol(table: HotTable, max_body: int, too_large: bytes) -> type[HttpToolsProtocol]:
-    """Return the protocol class that answers `table` before ASGI.
+def hot_protocol(
+    table: HotTable, max_body: int, too_large: bytes, find: Finder
+) -> type[HttpToolsProtocol]:
+    """Return the protocol class that answers `table`, and what `find` finds, before ASGI.
 
     Bodies over `max_body` bytes are read to their end, not kept, and answered with the bytes
     `too_large`: a client that is still sending could not read the answer. Over `MOST_DISCARDED`
     the connection is closed.
     """
-    attributes = {"table": table, "max_body": max_body, "too_large": too_large}
+    attributes: dict[str, Any] = {"table": table, "max_body": max_body, "too_large": too_large}
+    attributes["find"] = staticmethod(find)
     return type("ServedProtocol", (HotProtocol,), attributes)

@@ -68,7 +68,15 @@ def _events(web: EventsWeb, most: int) -> list[Route]:
         return tuple(p for path in paths for p in (path, f"/s2s{path}"))
 
     server = [
-        Route("POST", both("/v2/events"), web.server, "events", max_body=most),
+        Route(
+            "POST",
+            both("/v2/events"),
+            web.server,
+            "events",
+            max_body=most,
+            start=web.start,
+            remember=web.known_key,
+        ),
         Route("POST", both("/v2/bulkevents"), web.bulk, "bulkevents", max_body=most),
         Route(
             "POST",
@@ -90,6 +98,8 @@ def _sdk_events(web: EventsWeb, most: int) -> list[Route]:
             "web_events",
             max_body=most,
             ignore_case=True,
+            start=web.start,
+            remember=web.known_key,
         ),
         Route(
             "POST",
@@ -97,6 +107,8 @@ def _sdk_events(web: EventsWeb, most: int) -> list[Route]:
             web.native,
             "native_events",
             max_body=most,
+            start=web.start,
+            remember=web.known_key,
         ),
         Route(
             "POST",

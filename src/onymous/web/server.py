@@ -24,6 +24,11 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Handler = Callable[[Call], Awaitable[Reply]]
+Start = Callable[[str, Call, Respond], None]
+HotHandler = Callable[[HotRequest], None]
+
+#: where hot routes with a name in their path begin
+_HOT_PATHS = (b"/v2/", b"/v3/", b"/s2s/", b"/webevents/", b"/nativeevents/", b"/userprofile/")
 
 CORS: tuple[tuple[bytes, bytes], ...] = (
     (b"access-control-allow-origin", b"*"),
@@ -55,6 +60,10 @@ class Route(msgspec.Struct, frozen=True):
     summary: str = ""
     max_body: int = 262_144
     ignore_case: bool = False
+    #: answers without a task of its own where nothing is unusual; then the route is hot
+    start: Start | None = None
+    #: whether the names in the path exist, so that the path may be remembered
+    remember: Callable[[dict[str, str]], bool] | None = None
 
     def patterns(self) -> list[re.Pattern[str]]:
         """Return the compiled paths."""
@@ -83,6 +92,7 @@ class Application:
         self.routes = list(routes)
         self._identity, self._trusted, self._observe = identity, trusted, observe
         self._table = [(p, route) for route in self.routes for p in route.patterns()]
+        self._found: dict[tuple[bytes, bytes], tuple[HotHandler, int]] = {}
 
     # -- ASGI -------------------------------------------------------------------------------
 
@@ -147,20 +157,40 @@ class Application:
         table: HotTable = {}
         for op in ("identify", "login", "logout", "search"):
             for path in (f"/v1/{op}", f"/identity/v1/{op}"):
-                table[b"POST", path.encode()] = self._hot(op, path)
+                table[b"POST", path.encode()] = self._hot(op, path, {}, self._identity.start)
         return table
 
-    def _hot(self, op: str, path: str) -> Callable[[HotRequest], None]:
-        start, observe = self._identity.start, self._observe
+    def find_hot(self, method: bytes, path: bytes) -> tuple[HotHandler, int] | None:
+        """Return what answers a path that carries a name, if that is done before ASGI.
+
+        Only paths whose names exist are remembered, so that strangers cannot fill the memory.
+        """
+        found = self._found.get((method, path))
+        if found is None and path.startswith(_HOT_PATHS) and b"%" not in path:
+            text = path.decode("latin-1")
+            route, parts, _ = self._find(method.decode("latin-1"), text)
+            if route is None or route.start is None:
+                return None
+            handler = self._hot(route.name, text, parts, route.start, route.method)
+            found = (handler, route.max_body)
+            if route.remember is not None and route.remember(parts):
+                self._found[method, path] = found
+        return found
+
+    def _hot(
+        self, op: str, path: str, parts: dict[str, str], start: Start, method: str = "POST"
+    ) -> Callable[[HotRequest], None]:
+        observe = self._observe
 
         def handle(request: HotRequest) -> None:
             call = Call(
-                "POST",
+                method,
                 path,
                 request.query,
                 request.headers,
                 request.body,
                 self._address((request.client,), request.headers),
+                parts,
             )
 
             def respond(reply: Reply) -> None:
