@@ -5,7 +5,9 @@ Importing a file of `commands` adds its commands to the application.
 
 from onymous.commands import (
     check,
+    conflicts,
     demo,
+    exports,
     identity,
     imports,
     quarantine,
@@ -18,7 +20,9 @@ from onymous.commands.common import app
 #: every file that adds commands
 COMMANDS = (
     check,
+    conflicts,
     demo,
+    exports,
     identity,
     imports,
     quarantine,

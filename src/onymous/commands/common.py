@@ -13,6 +13,8 @@ from rich.console import Console
 
 from onymous.crypto import KeyProblem
 from onymous.lab.check import BadScenario
+from onymous.readers import FileProblem
+from onymous.rules.errors import MappingInvalid
 from onymous.settings import SettingError, Settings, load
 from onymous.store.port import StoreError
 
@@ -41,7 +43,14 @@ def run_now(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine; turn expected errors into one clear line and exit code 2."""
     try:
         return uvloop.run(work)
-    except (SettingError, StoreError, KeyProblem, BadScenario) as error:
+    except (
+        SettingError,
+        StoreError,
+        KeyProblem,
+        BadScenario,
+        FileProblem,
+        MappingInvalid,
+    ) as error:
         errors.print(f"[red]{error}[/]", highlight=False)
         raise typer.Exit(2) from None
 

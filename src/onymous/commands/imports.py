@@ -76,11 +76,7 @@ def import_(
         rejects=rejects,
         quiet=as_json,
     )
-    try:
-        reports = run_now(_run(files, options, store, watch))
-    except (FileProblem, MappingInvalid) as error:
-        errors.print(f"[red]{error}[/]", highlight=False)
-        raise typer.Exit(2) from None
+    reports = run_now(_run(files, options, store, watch))
     if as_json:
         typer.echo(msgspec.json.encode(reports).decode())
     else:

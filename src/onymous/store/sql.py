@@ -21,6 +21,8 @@ PROFILE_SET = (
 
 PROFILE_ERASE = "UPDATE profile SET flags = ?, source = NULL, body = ? WHERE pid = ?"
 
+POOL_OF = "SELECT p.pool FROM profile p WHERE p.pid = ?"
+
 PROFILE_FLAGS = "UPDATE profile SET flags = ? WHERE pid = ?"
 
 #: who else was made beside an erased profile must not name it
@@ -143,6 +145,11 @@ DIAGNOSTICS = (
     "SELECT id, at, kind, workspace, input, request, detail FROM diagnostic"
     " WHERE id > ? ORDER BY id LIMIT ?"
 )
+CONFLICTS = (
+    "SELECT id, at, pool, input, request, body FROM conflict WHERE id > ? ORDER BY id LIMIT ?"
+)
+CONFLICT_BY_ID = "SELECT id, at, pool, input, request, body FROM conflict WHERE id = ?"
+CONFLICT_DROP = "DELETE FROM conflict WHERE id = ?"
 CONFLICT_ADD = "INSERT INTO conflict (at, pool, input, request, body) VALUES (?, ?, ?, ?, ?)"
 
 # -- audit --------------------------------------------------------------------------------------
