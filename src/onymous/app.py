@@ -13,17 +13,20 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from onymous import worker
 from onymous.crypto import MasterKey, MpidCipher
+from onymous.flows.changes import Changes, publish
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.events import Events
 from onymous.flows.history import Historian
 from onymous.flows.identity import Resolver
-from onymous.flows.jobs import Handler
+from onymous.flows.jobs import Handler, Together
 from onymous.flows.merging import Merging
 from onymous.flows.profiles import Profiles
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.tenants import Directory
+from onymous.flows.undoing import Undoing
 from onymous.flows.upkeep import Spool, Upkeep, promise_drain
 from onymous.settings import SettingError, Settings
 from onymous.store import sql
@@ -31,7 +34,6 @@ from onymous.store.compression import Bodies
 from onymous.store.port import Store
 from onymous.store.postgres import PostgresStore
 from onymous.store.sqlite import SqliteStore
-from onymous.worker import HANDLERS
 
 log = logging.getLogger("onymous")
 
@@ -96,10 +98,17 @@ class Core:
         await self.merging.refresh()
         async with self.store.read() as session:
             await self.bodies.load(session)
-        days = self.settings.event_retention_days
-        self.upkeep = Upkeep(self.store, self.events, self.directory, retention_days=days)
+        self.upkeep = Upkeep(
+            self.store,
+            self.events,
+            self.directory,
+            retention_days=self.settings.event_retention_days,
+            feed_days=self.settings.change_feed_days,
+        )
         self.spool = Spool(self.store, self.events, self.directory, self.diagnostics)
+        self.undoing = Undoing(self.resolver, self.store)
         self.historian = Historian(self.store, self.resolver, self.directory)
+        self.changes = Changes(self.store, self.historian)
         await promise_drain(self.store, time.time_ns() // 1_000_000)
         self.desk.start()
         self._keeper = asyncio.create_task(self._keep_house())
@@ -115,13 +124,25 @@ class Core:
         await self.diagnostics.flush(self.store)
         await self.store.close()
 
+    async def work(self) -> None:
+        """Do promised work until cancelled."""
+        await worker.run(self.store, self.handlers(), self.together())
+
     def handlers(self) -> dict[str, Handler]:
         """Return what does the jobs of this store."""
 
         async def drain(body: bytes) -> None:
             await self.spool.drain()
 
-        return {**HANDLERS, "drain_spool": drain}
+        return {"drain_spool": drain}
+
+    def together(self) -> dict[str, Together]:
+        """Return what does all due jobs of a kind at once."""
+
+        async def changed(bodies: list[bytes]) -> None:
+            await publish(self.store, bodies)
+
+        return {"identity_changed": changed}
 
     async def ready(self) -> bool:
         """Return whether the database answers."""

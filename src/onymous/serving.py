@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import uvicorn
 
-from onymous import worker
 from onymous.app import Core, calm_collector
 from onymous.limits import Bounds, Limits, Trusted
 from onymous.observe import Metrics
@@ -21,6 +20,7 @@ from onymous.tls import throw_away
 from onymous.web.about import AboutWeb
 from onymous.web.aliases import AliasWeb
 from onymous.web.auth import Authenticator
+from onymous.web.changes import ChangesWeb
 from onymous.web.events import EventsWeb
 from onymous.web.guard import Guard
 from onymous.web.hot import hot_protocol
@@ -51,7 +51,8 @@ def application(core: Core, metrics: Metrics) -> Application:
         EventsWeb(core.resolver, core.events, auth, core.diagnostics, bounds),
         AliasWeb(core.resolver, core.store, auth, bounds),
         AboutWeb(core.ready, lambda: _measured(core, metrics)),
-        MergesWeb(core.merging, auth, bounds),
+        MergesWeb(core.merging, core.undoing, auth, bounds),
+        ChangesWeb(core.changes, auth),
         s.max_event_body_bytes,
     )
     core.desk.on_commit = metrics.commit
@@ -102,7 +103,7 @@ class Server:
                 self._uvicorn = self._server(sock, pathlib.Path(folder))
             tasks = [
                 asyncio.create_task(self._tell(started)),
-                asyncio.create_task(worker.run(self.core.store, self.core.handlers())),
+                asyncio.create_task(self.core.work()),
             ]
             await self._uvicorn.serve(sockets=[sock])
             for task in tasks:

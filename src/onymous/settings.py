@@ -51,6 +51,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("value_requests_per_hour", int, 300, "key-only requests for one value and address", 0),
     Setting("replay_hours", int, 24, "how long repeats of a request get the same answer", 1, 720),
     Setting("event_retention_days", int, 730, "how long batches are kept; 0: for ever", 0, 36_500),
+    Setting("change_feed_days", int, 30, "how long the feed of changes is kept", 1, 3_650),
     Setting("commit_delay_ms", float, 0.0, "wait after a commit, to measure slow disks", 0, 1000),
     Setting("access_log", bool, False, "log every request (without identities)"),
     Setting("log_format", str, "text", "text or json"),
@@ -83,6 +84,7 @@ class Settings:
     value_requests_per_hour: int
     replay_hours: int
     event_retention_days: int
+    change_feed_days: int
     commit_delay_ms: float
     access_log: bool
     log_format: str

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from onymous.flows.jobs import Handler, work
+from onymous.flows.jobs import Handler, Together, work
 from onymous.store.port import Store
 
 log = logging.getLogger("onymous.worker")
@@ -15,18 +15,11 @@ log = logging.getLogger("onymous.worker")
 PAUSE_S = 0.5
 
 
-async def _identity_changed(body: bytes) -> None:
-    """Identity changes are told to nobody yet; the ledger keeps them."""
-
-
-HANDLERS: dict[str, Handler] = {"identity_changed": _identity_changed}
-
-
-async def run(store: Store, handlers: dict[str, Handler] = HANDLERS) -> None:
+async def run(store: Store, handlers: dict[str, Handler], together: dict[str, Together]) -> None:
     """Work until cancelled; a failing database is tried again."""
     while True:
         try:
-            taken = await work(store, handlers, time.time_ns() // 1_000_000)
+            taken = await work(store, handlers, time.time_ns() // 1_000_000, together)
         except Exception as error:
             log.error("taking jobs failed: %s", type(error).__name__)
             taken = 0

@@ -76,3 +76,28 @@ def history(
         console.print(
             f"{when} {entry['operation']}: {what}", highlight=False, markup=False, soft_wrap=True
         )
+
+
+@app.command()
+def undo(
+    mpid: Annotated[str, typer.Argument(help="whose history")],
+    entry: Annotated[str, typer.Argument(help="entry, as `onymous history --json` names it")],
+    reason: Annotated[str, typer.Option(help="why; stays in the audit")],
+    dry_run: Annotated[bool, typer.Option(help="show what would change")] = False,
+    url: UrlOption = ServerDefault,
+    key: KeyOption = "",
+    secret: SecretOption = "",
+    environment: EnvironmentOption = "production",
+    as_json: JsonOption = False,
+) -> None:
+    """Undo one entry of a profile's history, exactly."""
+    body = {"environment": environment, "reason": reason, "dry_run": dry_run}
+    answer = ask(url, key, secret, "POST", f"/v1/{mpid}/history/{entry}/undo", {}, body)
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    for change in answer["changes"]:
+        to = f" to {change['mpid']}" if change.get("mpid") else ""
+        line = f"{change['change']} {change['identity_type']} {change['value']}{to}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print("nothing was changed" if dry_run else "undone")

@@ -112,7 +112,7 @@ class Historian:
             known=any(question.caller.plan.login >> v.code & 1 for v in record.values),
             orphaned=bool(record.flags & ORPHANED),
             identities=held,
-            entries=[self._tell(line) for line in lines[:limit]],
+            entries=[self.tell(line) for line in lines[:limit]],
             next=str(lines[limit - 1].seq) if len(lines) > limit else None,
             at_ms=at_ms,
         )
@@ -142,7 +142,12 @@ class Historian:
             for code, key, shown, since, origin in as_of(lines, at_ms)
         ]
 
-    def _tell(self, line: Line) -> Happened:
+    def mpid(self, pid: int) -> str:
+        """Return the MPID of an internal number."""
+        return self._resolver.mpids.text(pid)
+
+    def tell(self, line: Line) -> Happened:
+        """Return a ledger entry as a person reads it."""
         entry, names, text = line.entry, self._directory.names, self._resolver.mpids.text
         return Happened(
             entry=str(line.seq),

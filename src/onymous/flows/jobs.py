@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 
@@ -21,6 +22,8 @@ LEASE_MS = 60_000
 TOGETHER = 200
 
 Handler = Callable[[bytes], Awaitable[None]]
+#: does all due jobs of a kind at once
+Together = Callable[[list[bytes]], Awaitable[None]]
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -46,7 +49,12 @@ async def take(store: Store, now_ms: int, lease_ms: int = LEASE_MS) -> list[Job]
     return [Job(row[0], row[1], row[2] + 1, bytes(row[3])) for row in mine]
 
 
-async def work(store: Store, handlers: dict[str, Handler], now_ms: int) -> int:
+async def work(
+    store: Store,
+    handlers: dict[str, Handler],
+    now_ms: int,
+    together: dict[str, Together] | None = None,
+) -> int:
     """Do the jobs that are due and return how many were taken.
 
     A job whose handler fails is tried again later, each time after a longer pause; a job without
@@ -55,18 +63,36 @@ async def work(store: Store, handlers: dict[str, Handler], now_ms: int) -> int:
     jobs = await take(store, now_ms)
     done: list[tuple[int]] = []
     failed: list[tuple[int, str, int]] = []
-    for job in jobs:
+    for some, doing in _grouped(jobs, handlers, together or {}):
         try:
-            await handlers[job.kind](job.body)
+            await doing()
         except Exception as error:
-            pause = min(1000 * 4**job.tries, 3_600_000)
-            failed.append((now_ms + pause, type(error).__name__, job.id))
-            level = logging.ERROR if job.tries >= MOST_TRIES else logging.WARNING
-            log.log(level, "job %s (%s) failed: %s", job.id, job.kind, type(error).__name__)
+            for job in some:
+                pause = min(1000 * 4**job.tries, 3_600_000)
+                failed.append((now_ms + pause, type(error).__name__, job.id))
+                level = logging.ERROR if job.tries >= MOST_TRIES else logging.WARNING
+                log.log(level, "job %s (%s) failed: %s", job.id, job.kind, type(error).__name__)
         else:
-            done.append((job.id,))
+            done += [(job.id,) for job in some]
     if jobs:
         async with store.write("jobs.done") as tx:
             await tx.many(sql.JOB_DONE, done)
             await tx.many(sql.JOB_FAILED, failed)
     return len(jobs)
+
+
+def _grouped(
+    jobs: list[Job], handlers: dict[str, Handler], together: dict[str, Together]
+) -> Iterator[tuple[list[Job], Callable[[], Awaitable[None]]]]:
+    """Yield jobs with what does them: alone, or all of a kind at once."""
+    for kind, handler in together.items():
+        some = [job for job in jobs if job.kind == kind]
+        if some:
+            yield some, functools.partial(handler, [job.body for job in some])
+    for job in jobs:
+        if job.kind not in together:
+            yield [job], functools.partial(_one, handlers, job)
+
+
+async def _one(handlers: dict[str, Handler], job: Job) -> None:
+    await handlers[job.kind](job.body)

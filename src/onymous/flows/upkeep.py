@@ -7,6 +7,7 @@ import logging
 
 import msgspec
 
+from onymous.flows.changes import forget_changes
 from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.events import Events, Incoming, Taken
 from onymous.flows.tenants import Directory
@@ -30,10 +31,16 @@ class Upkeep:
     """Runs beside the traffic; each step is short and may be repeated."""
 
     def __init__(
-        self, store: Store, events: Events, directory: Directory, *, retention_days: int
+        self,
+        store: Store,
+        events: Events,
+        directory: Directory,
+        *,
+        retention_days: int,
+        feed_days: int,
     ) -> None:
         self._store, self._events, self._directory = store, events, directory
-        self._retention_days = retention_days
+        self._retention_days, self._feed_days = retention_days, feed_days
         self._piece = 0
 
     async def run(self, now_ms: int) -> None:
@@ -47,6 +54,7 @@ class Upkeep:
         if self._retention_days:
             before = now_ms - self._retention_days * DAY_MS
             await forget_batches(self._store, before)
+        await forget_changes(self._store, now_ms - self._feed_days * DAY_MS)
         # one of 255 pieces at a time: nobody waits for the whole table
         self._piece = self._piece % 255 + 1
         low, high = bytes([self._piece - 1]), bytes([self._piece])

@@ -248,7 +248,7 @@ class MergeInvalid(Refusal):
 class DependsOn(Refusal):
     """This cannot be undone: {what} stands on it."""
 
-    code = "CONFLICT"
+    code = "VALIDATION_ERROR"
     status = 409
     hint = "Undo the later change first."
 
@@ -258,3 +258,19 @@ class MappingInvalid(Refusal):
 
     code = "INVALID_DATA"
     hint = "Say what a column means with --map HEADER=TYPE, HEADER=@attribute or HEADER=-."
+
+
+class ChangesForgotten(Refusal):
+    """The changes after this cursor are not kept any more."""
+
+    code = "VALIDATION_ERROR"
+    status = 410
+    hint = "Read the present state, then follow from a call without `after`."
+
+
+class CannotUndo(Refusal):
+    """This entry cannot be undone: {what}."""
+
+    code = "VALIDATION_ERROR"
+    status = 409
+    hint = "See the history of the profile; later changes may have to be undone first."

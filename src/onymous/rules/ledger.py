@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 CREATED, ATTACHED, DETACHED, TAKEN, GAVE, ALIASED, ERASED = 1, 2, 3, 4, 5, 6, 7
-UNALIASED, MERGED, UNMERGED = 8, 9, 10
+UNALIASED, MERGED, UNMERGED, UNDONE = 8, 9, 10, 11
 
 KINDS = {
     CREATED: "created",
@@ -23,6 +23,7 @@ KINDS = {
     UNALIASED: "alias_undone",
     MERGED: "merged",
     UNMERGED: "merge_undone",
+    UNDONE: "undone",
 }
 
 

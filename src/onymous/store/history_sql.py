@@ -104,3 +104,25 @@ MERGE_UNDO = (
 )
 MERGES_ERASE = "DELETE FROM merge WHERE source = ? OR destination = ?"
 MERGES_LATEST = "SELECT max(id) FROM merge"
+
+# -- the feed of changes ------------------------------------------------------------------------
+
+#: who appends holds this row: the order of numbers is the order of commits
+FEED_START = (
+    "INSERT INTO meta (name, value) VALUES ('change_feed', ?) ON CONFLICT (name) DO NOTHING"
+)
+FEED_LOCK = "UPDATE meta SET value = value WHERE name = 'change_feed' RETURNING value"
+FEED_SET = "UPDATE meta SET value = ? WHERE name = 'change_feed'"
+CHANGE_KNOWN = "SELECT id FROM change WHERE ledger = ?"
+CHANGE_SOURCE = (
+    "SELECT l.seq, l.pid, l.at, p.pool FROM ledger l JOIN profile p ON p.pid = l.pid"
+    " WHERE l.seq = ?"
+)
+CHANGE_ADD = "INSERT INTO change (id, ledger, pool, pid, at) VALUES (?, ?, ?, ?, ?)"
+CHANGES_AFTER = (
+    "SELECT c.id, c.pid, c.at, l.seq, l.body FROM change c JOIN ledger l ON l.seq = c.ledger"
+    " WHERE c.pool = ? AND c.id > ? ORDER BY c.id LIMIT ?"
+)
+CHANGES_NEWEST = "SELECT max(id) FROM change WHERE pool = ?"
+CHANGES_LAST_BEFORE = "SELECT max(id) FROM change WHERE at < ?"
+CHANGES_FORGET = "DELETE FROM change WHERE at < ?"

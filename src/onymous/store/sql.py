@@ -88,6 +88,8 @@ LEDGER_ADD = "INSERT INTO ledger (seq, pid, at, body) VALUES (?, ?, ?, ?)"
 #: a person's entries, newest first, before a sequence number
 LEDGER_OF = "SELECT seq, at, body FROM ledger WHERE pid = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
 
+LEDGER_BY_SEQ = "SELECT pid, at, body FROM ledger WHERE seq = ?"
+
 LEDGER_REDACT = "UPDATE ledger SET body = ? WHERE seq = ?"
 
 # -- repeats ------------------------------------------------------------------------------------

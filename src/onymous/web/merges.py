@@ -7,6 +7,7 @@ import time
 import msgspec
 
 from onymous.flows.merging import Actor, Merging
+from onymous.flows.undoing import Undoing
 from onymous.limits import Bounds
 from onymous.rules.errors import EnvironmentMissing, InvalidData, NotFound
 from onymous.web.auth import Authenticator, Credentials
@@ -32,6 +33,7 @@ class UndoBody(msgspec.Struct, kw_only=True):
 
     environment: str
     reason: str
+    dry_run: bool = False
 
 
 _merge = msgspec.json.Decoder(MergeBody)
@@ -39,10 +41,17 @@ _undo = msgspec.json.Decoder(UndoBody)
 
 
 class MergesWeb:
-    """POST /v1/merge, /v1/merge/{id}/undo, /v1/alias/{id}/undo; GET /v1/{mpid}/merges."""
+    """Merges, aliases and single entries: done, listed and undone by hand."""
 
-    def __init__(self, merging: Merging, authenticator: Authenticator, bounds: Bounds) -> None:
-        self._merging, self._auth, self._bounds = merging, authenticator, bounds
+    def __init__(
+        self,
+        merging: Merging,
+        undoing: Undoing,
+        authenticator: Authenticator,
+        bounds: Bounds,
+    ) -> None:
+        self._merging, self._undoing = merging, undoing
+        self._auth, self._bounds = authenticator, bounds
 
     async def merge(self, call: Call) -> Reply:
         """Merge two profiles, or show what a merge would make (`dry_run`)."""
@@ -73,6 +82,22 @@ class MergesWeb:
         number = _number(call)
         await self._merging.undo_alias(who.caller.pool(wanted.environment), number, actor)
         return json_reply(200, {"id": number, "undone_ms": actor.now_ms})
+
+    async def undo_entry(self, call: Call) -> Reply:
+        """Undo one entry of a profile's history, or show what that would change."""
+        who, body = self._check(call, "undo")
+        wanted: UndoBody = decode(_undo, body)
+        actor = self._actor(who, wanted.environment, wanted.reason)
+        pool = who.caller.pool(wanted.environment)
+        done = await self._undoing.undo(
+            who.caller.plan,
+            pool,
+            call.parts["mpid"],
+            _number(call),
+            actor,
+            dry_run=wanted.dry_run,
+        )
+        return json_reply(200, done)
 
     async def merges(self, call: Call) -> Reply:
         """List the merges in force into a profile."""

@@ -41,6 +41,7 @@ def _answers(*codes: int, ok: dict[str, Any] | None = None) -> dict[str, Any]:
         403: "Not allowed for this credential",
         404: "Not found",
         409: "The request_id was used with another body",
+        410: "Not kept any more",
         413: "Body too large",
         429: "Too many requests; see Retry-After",
         503: "Too many requests are waiting; see Retry-After",

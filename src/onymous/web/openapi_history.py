@@ -6,6 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 Answers = Callable[..., dict[str, Any]]
+_MPID = {
+    "name": "mpid",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^-?[0-9]{1,19}$"},
+}
 
 
 def paths(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, Any]:
@@ -35,7 +41,17 @@ def paths(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, A
             answers,
             security,
         ),
+        "/v1/{mpid}/history/{id}/undo": _post(
+            "undo_entry",
+            "Undo one entry of a profile's history (permission undo).",
+            "Exact; refused with 409 where a later change depends on it. dry_run previews.",
+            "UndoRequest",
+            answers,
+            security,
+        ),
         "/v1/{mpid}/merges": {"get": _merges(answers, security)},
+        "/v1/changes": {"get": _changes("changes", answers, security)},
+        "/v1/changes/stream": {"get": _changes("changes_stream", answers, security)},
     }
 
 
@@ -49,13 +65,16 @@ def _post(
 ) -> dict[str, Any]:
     ref = {"$ref": f"#/components/schemas/{schema}"}
     number = {"name": "id", "in": "path", "required": True, "schema": {"type": "integer"}}
+    params = [number] if op != "merge" else []
+    if op == "undo_entry":
+        params.insert(0, _MPID)
     return {
         "post": {
             "operationId": op,
             "x-extension": True,
             "summary": summary,
             "description": text,
-            "parameters": [] if op == "merge" else [number],
+            "parameters": params,
             "requestBody": {"required": True, "content": {"application/json": {"schema": ref}}},
             "responses": answers(200, 400, 401, 403, 404, 409, 413, 503),
             "security": security,
@@ -70,15 +89,36 @@ def _merges(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str,
         "x-extension": True,
         "summary": "Merges in force into a profile (permission merge).",
         "parameters": [
-            {
-                "name": "mpid",
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string", "pattern": "^-?[0-9]{1,19}$"},
-            },
+            _MPID,
             {"name": "environment", "in": "query", "schema": environment},
         ],
         "responses": answers(200, 400, 401, 403, 404),
+        "security": security,
+    }
+
+
+def _changes(op: str, answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, Any]:
+    def query(name: str, kind: str, text: str) -> dict[str, Any]:
+        return {"name": name, "in": "query", "description": text, "schema": {"type": kind}}
+
+    params = [
+        query("environment", "string", "production (default) or development."),
+        query("after", "integer", "Cursor to go on from; without it: only what comes."),
+    ]
+    if op == "changes":
+        params += [
+            query("limit", "integer", "Changes on a page, 1 to 1000; 100 by default."),
+            query("wait", "integer", "Seconds to wait for the first change, 0 to 60."),
+        ]
+    return {
+        "operationId": op,
+        "x-extension": True,
+        "summary": "Every identity change, in order (permission history:read).",
+        "description": "Pages or long polls."
+        if op == "changes"
+        else "Server-sent events; Last-Event-ID takes the feed up again.",
+        "parameters": params,
+        "responses": answers(200, 400, 401, 403, 410),
         "security": security,
     }
 
@@ -103,6 +143,10 @@ def schemas() -> dict[str, Any]:
         "UndoRequest": {
             "type": "object",
             "required": ["environment", "reason"],
-            "properties": {"environment": environment, "reason": reason},
+            "properties": {
+                "environment": environment,
+                "reason": reason,
+                "dry_run": {"type": "boolean"},
+            },
         },
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onymous.web.about import AboutWeb
 from onymous.web.aliases import AliasWeb
+from onymous.web.changes import ChangesWeb
 from onymous.web.events import EventsWeb
 from onymous.web.identity import IdentityWeb
 from onymous.web.merges import MergesWeb
@@ -16,6 +17,7 @@ def routes(
     aliases: AliasWeb,
     about: AboutWeb,
     merges: MergesWeb,
+    changes: ChangesWeb,
     max_event_body: int,
 ) -> list[Route]:
     """Return all routes; earlier ones win."""
@@ -25,6 +27,8 @@ def routes(
         *_events(events, max_event_body),
         *_config(events),
         *_merges(merges),
+        Route("GET", ("/v1/changes",), changes.page, "changes"),
+        Route("GET", ("/v1/changes/stream",), changes.stream, "changes_stream"),
         Route("GET", ("/healthz",), about.health, "health"),
         Route("GET", ("/readyz",), about.ready, "ready"),
         Route("GET", ("/metrics",), about.metrics, "metrics"),
@@ -60,6 +64,7 @@ def _merges(web: MergesWeb) -> list[Route]:
         Route("POST", ("/v1/merge/{id}/undo",), web.undo, "undo_merge"),
         Route("POST", ("/v1/alias/{id}/undo",), web.undo_alias, "undo_alias"),
         Route("GET", ("/v1/{mpid}/merges",), web.merges, "merges"),
+        Route("POST", ("/v1/{mpid}/history/{id}/undo",), web.undo_entry, "undo_entry"),
     ]
 
 

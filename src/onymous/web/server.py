@@ -6,7 +6,7 @@ import asyncio
 import http
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -104,7 +104,10 @@ class Application:
         reply, name = await self._answer(scope, receive)
         if self._observe is not None:
             self._observe(name, reply.status, asyncio.get_running_loop().time() - started)
-        await _send(send, reply, head=scope["method"] == "HEAD")
+        if reply.stream is not None:
+            await _stream(receive, send, reply, reply.stream)
+        else:
+            await _send(send, reply, head=scope["method"] == "HEAD")
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[Reply, str]:
         method, path = scope["method"], scope["path"]
@@ -275,6 +278,27 @@ async def _send(send: Send, reply: Reply, *, head: bool) -> None:
         headers.append((b"content-length", b"%d" % len(reply.body)))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else reply.body})
+
+
+async def _stream(receive: Receive, send: Send, reply: Reply, stream: AsyncIterator[bytes]) -> None:
+    """Send a body piece by piece until it ends or the client leaves."""
+    headers = [(b"content-type", reply.content_type), *CORS, *reply.headers]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+
+    async def pieces() -> None:
+        async for piece in stream:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def leaving() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = {asyncio.ensure_future(pieces()), asyncio.ensure_future(leaving())}
+    _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _bare(error: Exception) -> Exception:

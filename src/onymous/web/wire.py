@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -20,6 +21,8 @@ class Reply(msgspec.Struct):
     body: bytes = b""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     content_type: bytes = b"application/json"
+    #: more of the body, for as long as the client stays
+    stream: AsyncIterator[bytes] | None = None
 
 
 class IdentityBody(msgspec.Struct, kw_only=True):

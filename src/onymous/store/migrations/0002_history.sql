@@ -78,3 +78,14 @@ CREATE TABLE alias_copy (
   body {blob} NOT NULL,
   PRIMARY KEY (alias, workspace)
 ){bare};
+
+-- Every identity change in one order, for those who follow: id is the cursor (flows/changes.py).
+CREATE TABLE change (
+  id {key} PRIMARY KEY,
+  ledger {int} NOT NULL UNIQUE,
+  pool {int} NOT NULL,
+  pid {int} NOT NULL,
+  at {int} NOT NULL
+);
+CREATE INDEX change_by_pool ON change (pool, id);
+CREATE INDEX change_by_age ON change (at);

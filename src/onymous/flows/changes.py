@@ -1,0 +1,132 @@
+"""Every identity change as one ordered feed that can be followed and taken up again.
+
+Ledger numbers are not enough: a transaction that took its number early may commit late. So the
+job promised by each change appends to the feed, one process at a time; a reader who has seen
+number n has seen every change before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+
+from onymous.flows.history import Changed, Happened, Historian
+from onymous.rules.errors import ChangesForgotten
+from onymous.rules.ledger import Entry, Line
+from onymous.store import history_sql as sql
+from onymous.store.port import Row, Store
+from onymous.store.sql import META_GET, META_PUT
+
+_entries = msgspec.msgpack.Decoder(Entry)
+_numbers = msgspec.msgpack.Decoder(list[int])
+#: seconds between looks while someone waits
+LOOK_S = 0.2
+MOST, MOST_WAIT_S = 1_000, 60
+#: entries appended in one transaction: it must not hold requests up
+TOGETHER = 256
+
+
+class Followed(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One change as followers see it; `cursor` is where to go on."""
+
+    cursor: str
+    mpid: str
+    at_ms: int
+    operation: str
+    workspace: str
+    input: str
+    request_id: str | None = None
+    changes: list[Changed]
+
+
+class Page(msgspec.Struct, kw_only=True):
+    """Changes in order, and where to go on."""
+
+    changes: list[Followed]
+    next: str
+
+
+async def publish(store: Store, bodies: list[bytes]) -> None:
+    """Append ledger entries to the feed; those that are there already are left out."""
+    wanted = sorted({number for body in bodies for number in _numbers.decode(body)})
+    for start in range(0, len(wanted), TOGETHER):
+        await _append(store, wanted[start : start + TOGETHER])
+        await asyncio.sleep(0)
+
+
+async def _append(store: Store, wanted: list[int]) -> None:
+    async with store.write("changes") as tx:
+        await tx.run(sql.FEED_START, b"0")
+        last = int(bytes((await tx.rows(sql.FEED_LOCK))[0][0]))
+        known = await tx.each(sql.CHANGE_KNOWN, [(n,) for n in wanted])
+        fresh = [n for n, rows in zip(wanted, known, strict=True) if not rows]
+        rows = []
+        for found in await tx.each(sql.CHANGE_SOURCE, [(n,) for n in fresh]):
+            for seq, pid, at, pool in found:
+                last += 1
+                rows.append((last, seq, pool, pid, at))
+        if rows:
+            await tx.many(sql.CHANGE_ADD, rows)
+            await tx.run(sql.FEED_SET, b"%d" % last)
+
+
+class Changes:
+    """Reads the feed of one pool."""
+
+    def __init__(self, store: Store, historian: Historian) -> None:
+        self._store, self._historian = store, historian
+
+    async def page(self, pool: int, after: int | None, limit: int, wait_s: float) -> Page:
+        """Return changes after a cursor (None: only what comes from now on).
+
+        Waits up to `wait_s` seconds for the first one. Raises `ChangesForgotten` for a cursor
+        older than what is kept.
+        """
+        if after is None:
+            after = await self.newest(pool)
+        give_up = time.monotonic() + min(wait_s, MOST_WAIT_S)
+        while True:
+            rows = await self._rows(pool, after, limit)
+            if rows or time.monotonic() >= give_up:
+                break
+            await asyncio.sleep(LOOK_S)
+        told = [self._told(row) for row in rows]
+        return Page(changes=told, next=str(rows[-1][0] if rows else after))
+
+    async def newest(self, pool: int) -> int:
+        """Return the cursor of the latest change."""
+        async with self._store.read() as session:
+            return int((await session.rows(sql.CHANGES_NEWEST, pool))[0][0] or 0)
+
+    async def _rows(self, pool: int, after: int, limit: int) -> list[Row]:
+        async with self._store.read() as session:
+            rows = await session.rows(sql.CHANGES_AFTER, pool, after, min(limit, MOST))
+            kept_from = await session.rows(META_GET, "feed_from") if after else []
+        if kept_from and after < int(bytes(kept_from[0][0])):
+            raise ChangesForgotten()
+        return rows
+
+    def _told(self, row: Row) -> Followed:
+        line = Line(row[3], row[2], _entries.decode(bytes(row[4])))
+        told: Happened = self._historian.tell(line)
+        return Followed(
+            cursor=str(row[0]),
+            mpid=self._historian.mpid(row[1]),
+            at_ms=told.at_ms,
+            operation=told.operation,
+            workspace=told.workspace,
+            input=told.input,
+            request_id=told.request_id,
+            changes=told.changes,
+        )
+
+
+async def forget_changes(store: Store, before_ms: int) -> None:
+    """Forget the feed before a time, and remember up to where."""
+    async with store.write("changes.forget") as tx:
+        rows = await tx.rows(sql.CHANGES_LAST_BEFORE, before_ms)
+        if rows[0][0] is not None:
+            await tx.run(META_PUT, "feed_from", b"%d" % rows[0][0])
+            await tx.run(sql.CHANGES_FORGET, before_ms)

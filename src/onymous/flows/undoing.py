@@ -1,0 +1,177 @@
+"""Undo one ledger entry: preview, exact, refused where later changes depend on it (rulings 22)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from onymous.flows.desk import Desk
+from onymous.flows.identity import NAME_OF, Resolver
+from onymous.flows.merging import Actor
+from onymous.flows.working import Origin, Working
+from onymous.rules.batches import usable
+from onymous.rules.errors import CannotUndo, Internal, NotFound, Refusal
+from onymous.rules.ledger import TAKEN, UNDONE, Change, Entry, Line
+from onymous.rules.records import Record
+from onymous.rules.strategies import Plan
+from onymous.rules.undoing import Inverse, invert
+from onymous.store import sql
+from onymous.store.port import Found, Kept, Probe, Store
+
+_entries = msgspec.msgpack.Decoder(Entry)
+_ALL = 1 << 62
+Holder = Callable[[int, str], int | None]
+
+
+class Undone(msgspec.Struct, kw_only=True):
+    """One value an undoing moves: detached, attached, or given back to `mpid`."""
+
+    change: str
+    identity_type: str
+    value: str
+    mpid: str | None = None
+
+
+class UndoAnswer(msgspec.Struct, kw_only=True):
+    """What an undoing did, or would do."""
+
+    mpid: str
+    entry: str
+    dry_run: bool
+    changes: list[Undone]
+
+
+class Undoing:
+    """Undoes entries of the ledger."""
+
+    def __init__(self, resolver: Resolver, store: Store) -> None:
+        self._resolver, self._store = resolver, store
+
+    async def undo(
+        self, plan: Plan, pool: int, mpid: object, entry: int, actor: Actor, *, dry_run: bool
+    ) -> UndoAnswer:
+        """Undo an entry of a profile's history; raises `NotFound` or `CannotUndo`."""
+        pid = self._resolver.mpids.parse(mpid)
+        async with self._store.read() as session:
+            rows = await session.rows(sql.LEDGER_BY_SEQ, entry)
+            if not rows or rows[0][0] != pid:
+                raise NotFound()
+            told = await session.rows(sql.LEDGER_OF, pid, _ALL, 1 << 31)
+        lines = [Line(seq, at, _entries.decode(bytes(body))) for seq, at, body in told]
+        line = next(line for line in lines if line.seq == entry)
+        future: asyncio.Future[Inverse | Refusal] = asyncio.get_running_loop().create_future()
+        work = _Undo(plan, pool, rows[0][0], line, lines, actor, dry_run, future)
+        if dry_run:
+            self._resolver.desk.submit(work)
+        else:
+            self._resolver.desk.submit_write(work)
+        inverse = await future
+        if isinstance(inverse, Refusal):
+            raise inverse
+        return self._told(str(mpid), entry, inverse, dry_run)
+
+    def _told(self, mpid: str, entry: int, inverse: Inverse, dry_run: bool) -> UndoAnswer:
+        text = self._resolver.mpids.text
+        changes = [
+            *(
+                Undone(change="detached", identity_type=NAME_OF[c], value=k)
+                for c, k in inverse.remove
+            ),
+            *(
+                Undone(change="attached", identity_type=NAME_OF[c], value=s or k)
+                for c, k, s in inverse.add
+            ),
+            *(
+                Undone(change="given_back", identity_type=NAME_OF[c], value=s or k, mpid=text(pid))
+                for c, k, s, pid in inverse.give
+            ),
+        ]
+        return UndoAnswer(mpid=mpid, entry=str(entry), dry_run=dry_run, changes=changes)
+
+
+class _Undo:
+    """One undoing at the desk."""
+
+    name = "undo"
+    replay: tuple[int, bytes, bytes] | None = None
+
+    def __init__(
+        self,
+        plan: Plan,
+        pool: int,
+        pid: int,
+        line: Line,
+        lines: Sequence[Line],
+        actor: Actor,
+        dry_run: bool,
+        future: asyncio.Future[Inverse | Refusal],
+    ) -> None:
+        self._plan, self._pool, self._pid = plan, pool, pid
+        self._line, self._lines, self._actor = line, lines, actor
+        self._dry_run, self._future = dry_run, future
+        changes = line.entry.changes
+        others = {c.other for c in changes if c.kind == TAKEN and c.other is not None}
+        self.probe = Probe(pool, {}, None, (pid, *sorted(others)))
+        self.more = tuple(Probe(pool, {c.code: c.key}) for c in changes if c.code and c.key)
+        self._out: Inverse | Refusal = Internal()
+
+    def look(self, found: Found, desk: Desk) -> bool:
+        """Show what an undoing would do, from the snapshot."""
+        records = {r.pid: r for r in found.records if usable(r, self._pool)}
+        self._out = self._decide(records, lambda code, key: None)
+        self._answer()
+        return True
+
+    def act(self, working: Working, again: Kept | None) -> bytes | None:
+        """Decide on locked records and take the entry back."""
+        records = {pid: r for pid, r in working.records.items() if usable(r, self._pool)}
+
+        def holder(code: int, key: str) -> int | None:
+            holders = working.by_value.get((self._pool, code, key))
+            return holders[0] if holders else None
+
+        self._out = self._decide(records, holder)
+        if isinstance(self._out, Inverse):
+            self._apply(working, records, self._out)
+        return None
+
+    def _decide(self, records: dict[int, Record], holder: Holder) -> Inverse | Refusal:
+        record = records.get(self._pid)
+        if record is None:
+            return NotFound()
+        plan = self._plan
+        out = invert(self._line, record, records, holder, self._lines, plan.unique)
+        return CannotUndo(what=out.why) if out.why else out
+
+    def _apply(self, working: Working, records: dict[int, Record], out: Inverse) -> None:
+        actor, plan, record = self._actor, self._plan, records[self._pid]
+        origin = Origin("undo", actor.now_ms, actor.workspace, actor.input, actor.request_id)
+
+        def entry() -> Entry:
+            mark = Change(UNDONE, shown=str(self._line.seq))
+            return Entry("undo", actor.workspace, actor.input, actor.request_id, [mark])
+
+        working.apply(record, plan, origin, add=out.add, remove=out.remove, entry=entry())
+        for code, key, shown, pid in out.give:
+            other = records[pid]
+            add, take = [(code, key, shown)], [(code, key, record.pid)]
+            working.apply(other, plan, origin, add=add, take=take, entry=entry())
+        detail = msgspec.json.encode({"reason": actor.reason})
+        subject = f"entry {self._line.seq}"
+        row = (actor.now_ms, actor.name, "undo", subject, detail)
+        working.extra.append((sql.AUDIT_ADD, row))
+
+    def _answer(self) -> None:
+        if not self._future.done():
+            self._future.set_result(self._out)
+
+    def finish(self) -> None:
+        """Answer: what was undone is durable."""
+        self._answer()
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error: nothing was written."""
+        self._out = error if isinstance(error, Refusal) else Internal()
+        self._answer()

@@ -1,0 +1,64 @@
+"""The feed of identity changes over HTTP: pages, long polls and server-sent events (extension)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from onymous.flows.changes import MOST, MOST_WAIT_S, Changes, Page
+from onymous.rules.errors import BadRequest, EnvironmentMissing
+from onymous.web.auth import Authenticator
+from onymous.web.calls import Call
+from onymous.web.identity import ENVIRONMENTS, number
+from onymous.web.wire import Reply, json_reply
+
+#: seconds between signs of life on a stream
+BEAT_S = 15.0
+_encode = msgspec.json.Encoder().encode
+
+
+class ChangesWeb:
+    """GET /v1/changes and /v1/changes/stream."""
+
+    def __init__(self, changes: Changes, authenticator: Authenticator) -> None:
+        self._changes, self._auth = changes, authenticator
+
+    async def page(self, call: Call) -> Reply:
+        """Return changes after a cursor; waits for the first one if asked to."""
+        pool, after = self._asked(call)
+        params = call.params()
+        limit = number(params, "limit", 1, MOST) or 100
+        wait = number(params, "wait", 0, MOST_WAIT_S) or 0
+        return json_reply(200, await self._changes.page(pool, after, limit, wait))
+
+    async def stream(self, call: Call) -> Reply:
+        """Follow changes as server-sent events; `Last-Event-ID` takes the feed up again."""
+        pool, after = self._asked(call)
+        last = call.header(b"last-event-id")
+        if last is not None:
+            if not last.isascii() or not last.isdigit() or len(last) > 18:
+                raise BadRequest(what="Last-Event-ID is not a cursor of this feed")
+            after = int(last)
+        first = await self._changes.page(pool, after, MOST, 0)
+        headers = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
+        return Reply(200, b"", headers, b"text/event-stream", stream=self._follow(pool, first))
+
+    async def _follow(self, pool: int, page: Page) -> AsyncIterator[bytes]:
+        yield b": following\n\n"
+        while True:
+            for change in page.changes:
+                body = _encode(change)
+                yield b"id: %b\nevent: change\ndata: %b\n\n" % (change.cursor.encode(), body)
+            if not page.changes:
+                yield b": still here\n\n"
+            page = await self._changes.page(pool, int(page.next), MOST, BEAT_S)
+
+    def _asked(self, call: Call) -> tuple[int, int | None]:
+        who = self._auth.check(call.method, call.path, call.query, call.headers, b"")
+        who.need("history:read")
+        params = call.params()
+        environment = params.get("environment", "production")
+        if environment not in ENVIRONMENTS:
+            raise EnvironmentMissing()
+        return who.caller.pool(environment), number(params, "after", 0, 1 << 62)
