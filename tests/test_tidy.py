@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 #: the lab drives the product from outside; these parts of it know nothing of the product
-ALONE = {"lab.simulate", "lab.auditor", "lab.score"}
+ALONE = {"lab.simulate", "lab.auditor", "lab.score", "lab.history_auditor"}
 THIRD_PARTY_IN_RULES = {"msgspec", "phonenumbers"}
 
 
@@ -103,6 +103,16 @@ def test_rooms_import_only_what_they_may(path: pathlib.Path) -> None:
 def is_standard(name: str) -> bool:
     import_names = __import__("sys").stdlib_module_names
     return name in import_names
+
+
+@pytest.mark.parametrize("name", sorted(ALONE))
+def test_second_models_know_nothing_of_the_product(name: str) -> None:
+    parts = [p for p in FILES if module_of(p) == name or module_of(p).startswith(f"{name}_")]
+    assert parts
+    for path in parts:
+        for imported in ours(imports(path)):
+            family = any(imported == a or imported.startswith(f"{a}_") for a in ALONE)
+            assert family, f"{module_of(path)} must not import {imported}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)

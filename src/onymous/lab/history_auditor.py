@@ -1,0 +1,123 @@
+"""A second, naive model of history: who did what, and what belongs to whom.
+
+Written apart from the product: it keeps every batch in a list and adds everything up again for
+each question.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass
+class Sent:
+    """One batch: when it happened, what it was worth, what it said."""
+
+    who: str
+    name: str
+    at: int
+    worth: int = 0
+    sessions: int = 0
+    says: tuple[str, str] | None = None
+
+
+@dataclasses.dataclass
+class Pointer:
+    """An alias with its window, or a merge (of all time)."""
+
+    number: int
+    source: str
+    destination: str
+    start: int = 0
+    end: int = 0
+    undone: bool = False
+
+
+@dataclasses.dataclass
+class Model:
+    """Everything that happened, in the order it was accepted."""
+
+    known: set[str] = dataclasses.field(default_factory=set)
+    sent: list[Sent] = dataclasses.field(default_factory=list)
+    aliases: list[Pointer] = dataclasses.field(default_factory=list)
+    merges: list[Pointer] = dataclasses.field(default_factory=list)
+    names: set[str] = dataclasses.field(default_factory=set)
+
+    def send(self, batch: Sent) -> None:
+        """Accept a batch; a name that was accepted before changes nothing."""
+        if batch.name not in self.names:
+            self.names.add(batch.name)
+            self.sent.append(batch)
+
+    def may_alias(self, new: Pointer) -> bool:
+        """Say whether an alias takes effect."""
+        for old in self.aliases:
+            if old.undone:
+                continue
+            if old.source == new.source and old.start <= new.end and new.start <= old.end:
+                return False
+            if old.destination == new.source or old.source == new.destination:
+                return False
+        return new.source not in self.known and new.destination in self.known
+
+    def may_merge(self, new: Pointer) -> bool:
+        """Say whether a merge is possible."""
+        standing = {m.source: m.destination for m in self.merges if not m.undone}
+        if new.source == new.destination or new.source in standing:
+            return False
+        who = new.destination
+        while who in standing:
+            who = standing[who]
+        return who != new.source
+
+    def may_unmerge(self, merge: Pointer) -> bool:
+        """Say whether a merge can be undone: nothing later stands on it."""
+        return not merge.undone and not any(
+            m.source == merge.destination and m.number > merge.number and not m.undone
+            for m in self.merges
+        )
+
+    def stands_for(self, who: str) -> str:
+        """Name the profile that stands for one after merges."""
+        standing = {m.source: m.destination for m in self.merges if not m.undone}
+        while who in standing:
+            who = standing[who]
+        return who
+
+    def group(self, who: str) -> list[str]:
+        """Name everybody one profile stands for."""
+        everybody = {s.who for s in self.sent} | {m.source for m in self.merges} | {who}
+        return sorted(w for w in everybody if self.stands_for(w) == who)
+
+    def batches(self, who: str) -> list[Sent]:
+        """List what belongs to a profile: its own, and what aliases give it."""
+        out = []
+        for member in self.group(who):
+            out += [s for s in self.sent if s.who == member]
+            for alias in self.aliases:
+                if not alias.undone and alias.destination == member:
+                    out += [
+                        s
+                        for s in self.sent
+                        if s.who == alias.source and alias.start <= s.at <= alias.end
+                    ]
+        return out
+
+    def worth(self, who: str) -> int:
+        """Add up what a profile is worth."""
+        return sum(s.worth for s in self.batches(who))
+
+    def sessions(self, who: str) -> int:
+        """Count the sessions of a profile."""
+        return sum(s.sessions for s in self.batches(who))
+
+    def attributes(self, who: str) -> dict[str, str]:
+        """Say what is known of a profile: the latest of each; aliases give none."""
+        out: dict[str, tuple[int, str]] = {}
+        for member in self.group(who):
+            for s in self.sent:
+                if s.who == member and s.says is not None:
+                    name, value = s.says
+                    if name not in out or s.at >= out[name][0]:
+                        out[name] = (s.at, value)
+        return {name: value for name, (_, value) in out.items()}
