@@ -26,6 +26,7 @@ from onymous.flows.merging import Merging
 from onymous.flows.profiles import Profiles
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.tenants import Directory
+from onymous.flows.tokens import Tokens
 from onymous.flows.undoing import Undoing
 from onymous.flows.upkeep import Spool, Upkeep, promise_drain
 from onymous.settings import SettingError, Settings
@@ -91,6 +92,8 @@ class Core:
         self.mpids = MpidCipher(await _mpid_key(self.store))
         self.directory = Directory(self.store, self.key)
         await self.directory.load()
+        self.tokens = Tokens(self.store, self.key)
+        await self.tokens.load(time.time_ns() // 1_000_000)
         self.resolver = Resolver(self.desk, self.mpids, self.diagnostics)
         self.events = Events(self.resolver, self.bodies)
         self.profiles = Profiles(self.store, self.mpids)
@@ -122,6 +125,7 @@ class Core:
         await self.desk.close()
         await self.seen.flush(self.store)
         await self.diagnostics.flush(self.store)
+        await self.tokens.flush()
         await self.store.close()
 
     async def work(self) -> None:
@@ -159,6 +163,7 @@ class Core:
             await asyncio.sleep(TICK_S)
             try:
                 await self.directory.refresh_if_changed()
+                await self.tokens.refresh_if_changed(time.time_ns() // 1_000_000)
                 await self.diagnostics.flush(self.store)
                 await self.merging.refresh()
                 if time.monotonic() - kept > UPKEEP_EVERY_S:
@@ -167,6 +172,7 @@ class Core:
                 if time.monotonic() - flushed > SEEN_EVERY_S:
                     flushed = time.monotonic()
                     await self.seen.flush(self.store)
+                    await self.tokens.flush()
                 if time.monotonic() - forgot > 600:
                     forgot = time.monotonic()
                     await self._forget()

@@ -6,6 +6,7 @@ Importing a file of `commands` adds its commands to the application.
 from onymous.commands import (
     check,
     conflicts,
+    credentials,
     demo,
     exports,
     identity,
@@ -21,6 +22,7 @@ from onymous.commands.common import app
 COMMANDS = (
     check,
     conflicts,
+    credentials,
     demo,
     exports,
     identity,

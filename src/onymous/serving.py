@@ -26,6 +26,7 @@ from onymous.web.guard import Guard
 from onymous.web.hot import hot_protocol
 from onymous.web.identity import IdentityWeb, refused
 from onymous.web.merges import MergesWeb
+from onymous.web.oauth import OAuthWeb
 from onymous.web.routes import routes
 from onymous.web.server import Application, raw
 
@@ -53,6 +54,7 @@ def application(core: Core, metrics: Metrics) -> Application:
         AboutWeb(core.ready, lambda: _measured(core, metrics)),
         MergesWeb(core.merging, core.undoing, auth, bounds),
         ChangesWeb(core.changes, auth),
+        OAuthWeb(core.tokens),
         s.max_event_body_bytes,
     )
     core.desk.on_commit = metrics.commit

@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from onymous.rules.identifiers import TYPES
-from onymous.web import openapi_history
+from onymous.web import openapi_history, openapi_reading
 
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _BASIC: list[dict[str, list[str]]] = [
@@ -214,6 +214,7 @@ def _schemas() -> dict[str, Any]:
         "IdentityAnswer": _answer_schema(),
         "Error": _error_schema(),
         **openapi_history.schemas(),
+        **openapi_reading.schemas(),
     }
 
 
@@ -308,10 +309,12 @@ def document() -> dict[str, Any]:
             **_identity_paths(),
             **_other_paths(),
             **openapi_history.paths(_answers, _BASIC),
+            **openapi_reading.paths(_answers),
         },
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {
+                **openapi_reading.SCHEME,
                 "basic": {"type": "http", "scheme": "basic"},
                 "key": {"type": "apiKey", "in": "header", "name": "x-mp-key"},
                 "signature": {"type": "apiKey", "in": "header", "name": "x-mp-signature"},

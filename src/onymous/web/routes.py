@@ -8,6 +8,7 @@ from onymous.web.changes import ChangesWeb
 from onymous.web.events import EventsWeb
 from onymous.web.identity import IdentityWeb
 from onymous.web.merges import MergesWeb
+from onymous.web.oauth import MOST_BODY, OAuthWeb
 from onymous.web.server import Route, identity_handler
 
 
@@ -18,6 +19,7 @@ def routes(
     about: AboutWeb,
     merges: MergesWeb,
     changes: ChangesWeb,
+    oauth: OAuthWeb,
     max_event_body: int,
 ) -> list[Route]:
     """Return all routes; earlier ones win."""
@@ -27,6 +29,7 @@ def routes(
         *_events(events, max_event_body),
         *_config(events),
         *_merges(merges),
+        *_oauth(oauth),
         Route("GET", ("/v1/changes",), changes.page, "changes"),
         Route("GET", ("/v1/changes/stream",), changes.stream, "changes_stream"),
         Route("GET", ("/healthz",), about.health, "health"),
@@ -34,6 +37,14 @@ def routes(
         Route("GET", ("/metrics",), about.metrics, "metrics"),
         Route("GET", ("/openapi.json",), about.openapi, "openapi"),
         Route("GET", ("/docs", "/"), about.page, "docs"),
+    ]
+
+
+def _oauth(web: OAuthWeb) -> list[Route]:
+    return [
+        Route("POST", ("/oauth/token",), web.token, "oauth_token", max_body=MOST_BODY),
+        Route("POST", ("/oauth/revoke",), web.revoke, "oauth_revoke", max_body=MOST_BODY),
+        Route("GET", ("/.well-known/jwks.json",), web.jwks, "jwks"),
     ]
 
 
