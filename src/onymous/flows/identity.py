@@ -216,8 +216,11 @@ class Resolve:
         if record is None:
             record = working.create(ask.pool, ask.now_ms, decision.source)
         elif not decision.changes:
-            working.refresh(record, ask.keys, ask.now_ms)
-            working.touch(record, plan, ask.now_ms)
+            if self._must_touch(record, candidates):
+                working.refresh(record, ask.keys, ask.now_ms)
+                working.touch(record, plan, ask.now_ms)
+            else:
+                self._resolver.desk.seen.touch(record.pid, ask.now_ms)
             self._answer = self._told(decision, record, why)
             return None
         self._apply(working, record, decision)

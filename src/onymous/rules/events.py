@@ -6,7 +6,7 @@ reason (limits: the documented ones), and only a batch that cannot be read at al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from onymous.rules.attributes import MOST_ATTRIBUTES, attribute_name, attribute_value
 from onymous.rules.consent import Stated, read_consent
 from onymous.rules.errors import InvalidData, MissingEventField
+from onymous.rules.identity_types import FOLDED
 from onymous.rules.worth import worth_of
 
 #: a time further ahead than this is the sender's clock, not the event's time
@@ -26,7 +27,7 @@ MOST_NAME = 256
 
 SESSION_START = "session_start"
 _NAMES = {"custom_event": "event_name", "screen_view": "screen_name"}
-Note = Callable[[str], None]
+DEVICE_FIELDS = frozenset(name for name, kind in FOLDED.items() if kind.klass != "user")
 
 
 class Change(msgspec.Struct, array_like=True):
@@ -187,12 +188,16 @@ def _events(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _identities(raw: Mapping[str, Any]) -> dict[str, object]:
     """Collect every identity of a batch: user, device and the device stamp."""
     out: dict[str, object] = {}
-    for part in ("device_info", "user_identities"):
-        given = raw.get(part)
-        if isinstance(given, dict):
-            out.update(given)
-        elif isinstance(given, list):
-            out.update(_listed(given))
+    info = raw.get("device_info")
+    if isinstance(info, dict):
+        # most of what is said of a device is no identity
+        for name in DEVICE_FIELDS & info.keys():
+            out[name] = info[name]
+    given = raw.get("user_identities")
+    if isinstance(given, dict):
+        out.update(given)
+    elif isinstance(given, list):
+        out.update(_listed(given))
     if raw.get("mp_deviceid") is not None:
         out["device_application_stamp"] = raw["mp_deviceid"]
     return out
