@@ -84,3 +84,17 @@ def test_quarantine(tmp_path: pathlib.Path) -> None:
     assert told("quarantine", "list", *store) == {"quarantined": []}
     assert told("quarantine", "replay", *store) == {"applied": 0, "left": 0}
     run("quarantine", "list", *store)
+
+
+def test_diagnostics(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = ["--store", f"sqlite:{tmp_path}/data"]
+    (tmp_path / "onymous.yaml").write_text(TENANTS)
+    run("apply", "onymous.yaml", *store)
+    (tmp_path / "p.csv").write_text("customer_id,email\n1,secret@x.io\n1,other@x.io\n")
+    run("import", "p.csv", "--feed", "server", *store)
+    found = told("diagnostics", *store)["diagnostics"]
+    assert [d["kind"] for d in found] == ["identity_skipped"]
+    assert "x.io" not in json.dumps(found)
+    assert told("diagnostics", "--kind", "nope", *store) == {"diagnostics": []}
+    run("diagnostics", *store)

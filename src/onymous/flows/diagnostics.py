@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -68,3 +69,35 @@ class Diagnostics:
         async with store.write("diagnostics") as tx:
             await tx.many(sql.DIAGNOSTIC_ADD, rows)
         return len(rows)
+
+
+class Diagnosed(msgspec.Struct, kw_only=True):
+    """An entry as people read it."""
+
+    id: int
+    at_ms: int
+    kind: str
+    workspace: int
+    input: int
+    request_id: str | None
+    detail: Any
+
+
+async def read_diagnostics(
+    store: Store, *, after: int = 0, kind: str = "", limit: int = 100
+) -> list[Diagnosed]:
+    """Return the latest entries after a number, oldest first."""
+    async with store.read() as session:
+        rows = await session.rows(sql.DIAGNOSTICS_LATEST, after, kind, kind, limit)
+    return [
+        Diagnosed(
+            id=row[0],
+            at_ms=row[1],
+            kind=row[2],
+            workspace=row[3],
+            input=row[4],
+            request_id=row[5],
+            detail=msgspec.json.decode(bytes(row[6])),
+        )
+        for row in reversed(rows)
+    ]

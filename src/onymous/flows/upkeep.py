@@ -22,6 +22,8 @@ log = logging.getLogger("onymous.upkeep")
 DAY_MS = 86_400_000
 #: a repeat of a batch is known for at least this long
 ONCE_DAYS = 60
+#: entries of diagnostics are kept this long
+DIAGNOSTIC_DAYS = 30
 #: rows deleted in one transaction
 PIECE = 5_000
 _json = msgspec.json.Decoder()
@@ -54,6 +56,8 @@ class Upkeep:
         if self._retention_days:
             before = now_ms - self._retention_days * DAY_MS
             await forget_batches(self._store, before)
+        async with self._store.write("diagnostics.forget") as tx:
+            await tx.run(sql.DIAGNOSTICS_FORGET, now_ms - DIAGNOSTIC_DAYS * DAY_MS)
         await forget_changes(self._store, now_ms - self._feed_days * DAY_MS)
         # one of 255 pieces at a time: nobody waits for the whole table
         self._piece = self._piece % 255 + 1

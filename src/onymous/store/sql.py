@@ -147,6 +147,11 @@ DIAGNOSTICS = (
     "SELECT id, at, kind, workspace, input, request, detail FROM diagnostic"
     " WHERE id > ? ORDER BY id LIMIT ?"
 )
+DIAGNOSTICS_LATEST = (
+    "SELECT id, at, kind, workspace, input, request, detail FROM diagnostic"
+    " WHERE id > ? AND (? = '' OR kind = ?) ORDER BY id DESC LIMIT ?"
+)
+DIAGNOSTICS_FORGET = "DELETE FROM diagnostic WHERE at < ?"
 CONFLICTS = (
     "SELECT id, at, pool, input, request, body FROM conflict WHERE id > ? ORDER BY id LIMIT ?"
 )
