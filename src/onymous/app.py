@@ -22,8 +22,10 @@ from onymous.flows.events import Events
 from onymous.flows.history import Historian
 from onymous.flows.identity import Resolver
 from onymous.flows.jobs import Handler, Together
+from onymous.flows.journal import Journal, erase_from_journal
 from onymous.flows.merging import Merging
 from onymous.flows.profiles import Profiles
+from onymous.flows.reads import Reads
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.tenants import Directory
 from onymous.flows.tokens import Tokens
@@ -81,6 +83,7 @@ class Core:
         self.store = open_store(settings.store, commit_delay_ms=settings.commit_delay_ms)
         self.seen = SeenBuffer()
         self.diagnostics = Diagnostics()
+        self.journal = Journal(on=self.settings.journal)
         self.bodies = Bodies()
         self.desk = Desk(self.store, self.seen, most_waiting=settings.max_waiting)
         self._keeper: asyncio.Task[None] | None = None
@@ -92,9 +95,10 @@ class Core:
         self.mpids = MpidCipher(await _mpid_key(self.store))
         self.directory = Directory(self.store, self.key)
         await self.directory.load()
+        self.reads = Reads()
         self.tokens = Tokens(self.store, self.key)
         await self.tokens.load(time.time_ns() // 1_000_000)
-        self.resolver = Resolver(self.desk, self.mpids, self.diagnostics)
+        self.resolver = Resolver(self.desk, self.mpids, self.diagnostics, self.journal)
         self.events = Events(self.resolver, self.bodies)
         self.profiles = Profiles(self.store, self.mpids)
         self.merging = Merging(self.resolver, self.store)
@@ -107,6 +111,7 @@ class Core:
             self.directory,
             retention_days=self.settings.event_retention_days,
             feed_days=self.settings.change_feed_days,
+            journal_days=self.settings.journal_days,
         )
         self.spool = Spool(self.store, self.events, self.directory, self.diagnostics)
         self.undoing = Undoing(self.resolver, self.store)
@@ -125,7 +130,9 @@ class Core:
         await self.desk.close()
         await self.seen.flush(self.store)
         await self.diagnostics.flush(self.store)
+        await self.journal.flush(self.store)
         await self.tokens.flush()
+        await self.reads.flush(self.store)
         await self.store.close()
 
     async def work(self) -> None:
@@ -138,7 +145,10 @@ class Core:
         async def drain(body: bytes) -> None:
             await self.spool.drain()
 
-        return {"drain_spool": drain}
+        async def forget(body: bytes) -> None:
+            await erase_from_journal(self.store, self.journal, body)
+
+        return {"drain_spool": drain, "journal_erase": forget}
 
     def together(self) -> dict[str, Together]:
         """Return what does all due jobs of a kind at once."""
@@ -165,6 +175,7 @@ class Core:
                 await self.directory.refresh_if_changed()
                 await self.tokens.refresh_if_changed(time.time_ns() // 1_000_000)
                 await self.diagnostics.flush(self.store)
+                await self.reads.flush(self.store)
                 await self.merging.refresh()
                 if time.monotonic() - kept > UPKEEP_EVERY_S:
                     kept = time.monotonic()

@@ -52,6 +52,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("replay_hours", int, 24, "how long repeats of a request get the same answer", 1, 720),
     Setting("event_retention_days", int, 730, "how long batches are kept; 0: for ever", 0, 36_500),
     Setting("change_feed_days", int, 30, "how long the feed of changes is kept", 1, 3_650),
+    Setting("journal", bool, True, "keep a journal of distinct identity requests for rehearsals"),
+    Setting("journal_days", int, 90, "how long the journal keeps a request", 1, 3_650),
     Setting("commit_delay_ms", float, 0.0, "wait after a commit, to measure slow disks", 0, 1000),
     Setting("access_log", bool, False, "log every request (without identities)"),
     Setting("log_format", str, "text", "text or json"),
@@ -85,6 +87,8 @@ class Settings:
     replay_hours: int
     event_retention_days: int
     change_feed_days: int
+    journal: bool
+    journal_days: int
     commit_delay_ms: float
     access_log: bool
     log_format: str

@@ -72,6 +72,7 @@ class _Erase:
 
     def act(self, working: Working, again: Kept | None) -> bytes | None:
         """Remove the values, redact the ledger, leave a tombstone."""
+        working.now_ms = self._question.now_ms
         record = working.records.get(self._pid)
         if record is None or not usable(record, self._pool):
             self._answer = Answer(refusal=UnknownMpid())

@@ -135,7 +135,7 @@ class _Take(Arrival):
         cleaned = clean(question.known, strict=False, folding=plan.folding, blocked=plan.blocked)
         self._pool = caller.pool(environment)
         self._pid = resolver.mpids.parse(batch.mpid) if batch.mpid is not None else None
-        self._answer = Answer()
+        self._used_stated = False
         self._stated: Stated | None = None
         self._resolve = Resolve(resolver, question, cleaned, _nobody)
         self.probe = self._resolve.probe
@@ -223,6 +223,8 @@ class _Take(Arrival):
 
     def finish(self) -> None:
         """Answer: the batch is durable and applied."""
+        if self.taken.mpid is not None and not self._used_stated:
+            self._resolve.note()
         self._diagnose()
         self.taken.notes = sorted(set(self._batch.notes))
         self._done(self.taken)

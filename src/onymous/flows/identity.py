@@ -11,6 +11,7 @@ import msgspec
 from onymous.flows.answers import Answer, Done, Question, Recent, keep, kept
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics
+from onymous.flows.journal import Journal
 from onymous.flows.working import Origin, Working
 from onymous.rules.identifiers import BY_CODE, BY_NAME, Cleaned, clean
 from onymous.rules.identity import Ask, Decision, answer_flags, decide, protects
@@ -44,8 +45,15 @@ class Mpids(Protocol):
 class Resolver:
     """Answers identity questions through the desk."""
 
-    def __init__(self, desk: Desk, mpids: Mpids, diagnostics: Diagnostics) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        mpids: Mpids,
+        diagnostics: Diagnostics,
+        journal: Journal | None = None,
+    ) -> None:
         self.desk, self.mpids, self.diagnostics = desk, mpids, diagnostics
+        self.journal = journal or Journal(on=False)
         #: source -> destination of merges in force; refreshed now and then (flows/merging.py)
         self.merged: dict[int, int] = {}
         self.recent = Recent()
@@ -174,6 +182,7 @@ class Resolve:
             return False
         desk.seen.touch(record.pid, ask.now_ms)
         answer = self._told(decision, record, why)
+        self.note()
         self._remember(answer)
         self.done(answer)
         return True
@@ -306,9 +315,17 @@ class Resolve:
             raise ValueError("not decided yet")
         return self._answer
 
+    def note(self) -> None:
+        """Note the request in the journal: what was decided is durable."""
+        journal = self._resolver.journal
+        if journal.on:
+            journal.note(self._ask, self.pid, self._question.request_id)
+
     def finish(self) -> None:
         """Answer: what was decided is durable."""
         if self._answer is not None:
+            if self._answer.refusal is None:
+                self.note()
             self._remember(self._answer)
             self.done(self._answer)
 

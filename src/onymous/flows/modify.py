@@ -158,7 +158,22 @@ class _Modify:
     def finish(self) -> None:
         """Answer: what was decided is durable."""
         if self._answer is not None:
+            self._note(self._answer)
             self._done(self._answer)
+
+    def _note(self, answer: Answer) -> None:
+        journal, question = self._resolver.journal, self._question
+        if journal.on and answer.refusal is None:
+            where = (question.caller.workspace, question.caller.input)
+            journal.note_modify(
+                self._pool,
+                where,
+                question.now_ms,
+                self._pid,
+                self._changes,
+                question.key_only,
+                question.request_id,
+            )
 
     def fail(self, error: Exception) -> None:
         """Answer with an error."""

@@ -78,6 +78,8 @@ class ProfileView(msgspec.Struct, kw_only=True):
     workspaces: dict[int, Person] = {}
     counts: list[Counts] = []
     attributions: list[tuple[str, str, str]] = []
+    #: the same by workspace
+    attributed: dict[int, list[tuple[str, str, str]]] = {}
     #: profiles whose history also belongs to this one, and the other way round
     aliases_in: list[AliasView] = []
     aliases_out: list[AliasView] = []
@@ -100,6 +102,10 @@ class Profiles:
 
     def __init__(self, store: Store, mpids: Mpids) -> None:
         self._store, self._mpids = store, mpids
+
+    def parse(self, mpid: object) -> int | None:
+        """Return the number of an MPID, or None for one that was never made."""
+        return self._mpids.parse(mpid)
 
     async def profile(self, pool: int, pid: int, now_ms: int = 1 << 62) -> ProfileView | None:
         """Return a profile, or None for one that is unknown in the pool or erased."""
@@ -207,7 +213,9 @@ async def _add(session: Session, view: ProfileView, side: Side) -> None:
         )
         for workspace, platform, worth, sessions in rows:
             add_counts(view.counts, Counts(workspace, platform, worth, sessions))
-    for person in persons.values():
+    for workspace, person in persons.items():
+        here = view.attributed.setdefault(workspace, [])
+        here += [a for a in person.attributions if a not in here]
         view.first_seen_ms = min(view.first_seen_ms or person.first_ms, person.first_ms)
         view.attributions += [a for a in person.attributions if a not in view.attributions]
 

@@ -327,6 +327,12 @@ class Tokens:
             raise Forbidden(permission="read this workspace")
         return found
 
+    @staticmethod
+    def belongs(workspace: Workspace, organization: int, account: int) -> None:
+        """Raise `Forbidden` unless a workspace stands under this organization and account."""
+        if (workspace.organization, workspace.account) != (organization, account):
+            raise Forbidden(permission="read this workspace")
+
 
 async def _versions(session: Session) -> list[bytes]:
     return [bytes(row[1]) for row in await session.rows(sql.VERSIONS)]

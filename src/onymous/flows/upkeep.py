@@ -40,9 +40,11 @@ class Upkeep:
         *,
         retention_days: int,
         feed_days: int,
+        journal_days: int,
     ) -> None:
         self._store, self._events, self._directory = store, events, directory
         self._retention_days, self._feed_days = retention_days, feed_days
+        self._journal_days = journal_days
         self._piece = 0
 
     async def run(self, now_ms: int) -> None:
@@ -57,6 +59,7 @@ class Upkeep:
             before = now_ms - self._retention_days * DAY_MS
             await forget_batches(self._store, before)
         async with self._store.write("diagnostics.forget") as tx:
+            await tx.run(history_sql.JOURNAL_FORGET, now_ms - self._journal_days * DAY_MS)
             await tx.run(sql.DIAGNOSTICS_FORGET, now_ms - DIAGNOSTIC_DAYS * DAY_MS)
         await forget_changes(self._store, now_ms - self._feed_days * DAY_MS)
         # one of 255 pieces at a time: nobody waits for the whole table

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from onymous.flows.arrivals import Arrived, Key, keep_batches
+from onymous.flows.redaction import redact
 from onymous.rules import ledger
 from onymous.rules.identity import is_person, protects
 from onymous.rules.ledger import Change, Entry
@@ -21,7 +22,6 @@ from onymous.store.packing import SLOTS, pack_values
 from onymous.store.port import FEW, Found, LostRace, Probe, Transaction
 
 _encode = msgspec.msgpack.Encoder().encode
-_entries = msgspec.msgpack.Decoder(Entry)
 
 RowKey = tuple[int, str, int]
 
@@ -332,8 +332,8 @@ class Working:
             ],
         )
         await self._save_rows(tx)
-        for pid in self.redact:
-            await _redact(tx, pid)
+        if self.redact:
+            await redact(tx, records[self.redact[0]].pool, self.redact, self.now_ms)
         await self._save_ledger(tx)
         await tx.many(sql.REPLAY_PUT, self._replays)
         if self.batches:
@@ -378,19 +378,6 @@ class Working:
         await tx.many(sql.LEDGER_ADD, rows)
         first = self._ledger[0][1]
         await tx.run(sql.JOB_ADD, "identity_changed", first, _encode(numbers))
-
-
-async def _redact(tx: Transaction, pid: int) -> None:
-    """Take every identity value out of a person's ledger entries; the facts stay."""
-    rows = await tx.rows(sql.LEDGER_OF, pid, 1 << 62, 1 << 31)
-    out = []
-    for seq, _, body in rows:
-        entry = _entries.decode(body)
-        for change in entry.changes:
-            change.key, change.shown = "", None
-        entry.request = None
-        out.append((_encode(entry), seq))
-    await tx.many(sql.LEDGER_REDACT, out)
 
 
 def _competes(code: int, plan: Plan, protected: bool) -> bool:

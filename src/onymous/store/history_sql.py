@@ -126,3 +126,23 @@ CHANGES_AFTER = (
 CHANGES_NEWEST = "SELECT max(id) FROM change WHERE pool = ?"
 CHANGES_LAST_BEFORE = "SELECT max(id) FROM change WHERE at < ?"
 CHANGES_FORGET = "DELETE FROM change WHERE at < ?"
+
+# -- the journal of requests --------------------------------------------------------------------
+
+JOURNAL_ADD = (
+    "INSERT INTO journal (digest, pool, op, workspace, input, first, last, count, request, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE"
+    " SET last = excluded.last, count = journal.count + excluded.count,"
+    " request = excluded.request, body = excluded.body"
+)
+JOURNAL = "id, pool, op, workspace, input, first, last, count, body"
+JOURNAL_AFTER = f"SELECT {JOURNAL} FROM journal WHERE id > ? ORDER BY id LIMIT ?"
+#: in the order they came first
+JOURNAL_OF = (
+    f"SELECT {JOURNAL} FROM journal WHERE pool = ? AND last >= ? AND (first > ? OR (first = ?"
+    " AND id > ?)) ORDER BY first, id LIMIT ?"
+)
+JOURNAL_BY_REQUEST = f"SELECT {JOURNAL} FROM journal WHERE request = ? ORDER BY last DESC LIMIT 1"
+JOURNAL_DROP = "DELETE FROM journal WHERE id = ?"
+JOURNAL_FORGET = "DELETE FROM journal WHERE last < ?"
+REPLAY_OF = "SELECT input, at, answer FROM replay WHERE request = ? ORDER BY at DESC LIMIT 1"

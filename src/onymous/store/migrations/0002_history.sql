@@ -89,3 +89,20 @@ CREATE TABLE change (
 );
 CREATE INDEX change_by_pool ON change (pool, id);
 CREATE INDEX change_by_age ON change (at);
+
+-- Distinct identity requests, as they were after cleaning: what rules are rehearsed on.
+CREATE TABLE journal (
+  id {serial},
+  digest {blob} NOT NULL UNIQUE,
+  pool {int} NOT NULL,
+  op {text} NOT NULL,
+  workspace {int} NOT NULL,
+  input {int} NOT NULL,
+  first {int} NOT NULL,
+  last {int} NOT NULL,
+  count {int} NOT NULL,
+  request {blob},
+  body {blob} NOT NULL
+);
+CREATE INDEX journal_by_request ON journal (request) WHERE request IS NOT NULL;
+CREATE INDEX journal_by_age ON journal (last);

@@ -1,0 +1,201 @@
+"""The journal: distinct identity requests after cleaning, written behind.
+
+Rules are rehearsed on it, and answers that changed nothing are told again from it. It holds
+identities, so it is kept for a while only, goes with a person's erasure, and can be off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from onymous.rules.identity import Ask
+from onymous.rules.modify import Change
+from onymous.store import history_sql as sql
+from onymous.store.port import Row, Session, Store
+
+_encode = msgspec.msgpack.Encoder().encode
+#: entries held between two flushes; of more, new ones are left out and counted
+MOST_HELD = 50_000
+#: rows written in one transaction
+TOGETHER = 512
+#: an erasure looks once more after what other processes wrote behind
+LATE_MS = 60_000
+
+
+class Body(msgspec.Struct, array_like=True):
+    """What of a request matters to rules."""
+
+    #: type code -> comparison key
+    keys: dict[int, str]
+    previous: int | None
+    key_only: bool
+    #: the record answered the last time
+    pid: int | None
+    #: modify: (type, old, new)
+    changes: list[tuple[int, str | None, str | None]] = []
+    #: modify: whose
+    target: int | None = None
+
+
+class Noted(msgspec.Struct):
+    """A request of the journal."""
+
+    id: int
+    pool: int
+    op: str
+    workspace: int
+    input: int
+    first_ms: int
+    last_ms: int
+    count: int
+    body: Body
+
+
+_body = msgspec.msgpack.Decoder(Body).decode
+_Key = tuple[object, ...]
+
+
+class _Held:
+    """A request seen since the last flush."""
+
+    __slots__ = ("body", "count", "first", "last", "request", "workspace")
+
+    def __init__(self, workspace: int, now_ms: int, body: Body) -> None:
+        self.workspace, self.first, self.body = workspace, now_ms, body
+        self.last, self.count, self.request = now_ms, 0, ""
+
+
+class Journal:
+    """Collects requests; `flush` writes them."""
+
+    def __init__(self, *, on: bool) -> None:
+        self.on = on
+        self._held: dict[_Key, _Held] = {}
+        #: requests left out because too many came between two flushes
+        self.dropped = 0
+
+    def note(self, ask: Ask, pid: int | None, request_id: str | None) -> None:
+        """Note an identify, login, logout, feed row or batch, and whom it found."""
+        key = (ask.pool, ask.op, ask.input, ask.key_only, *ask.keys.items())
+        held = self._held.get(key)
+        if held is None:
+            if len(self._held) >= MOST_HELD:
+                self.dropped += 1
+                return
+            body = Body(ask.keys, ask.previous, ask.key_only, pid)
+            held = self._held[key] = _Held(ask.workspace, ask.now_ms, body)
+        held.last = ask.now_ms
+        held.count += 1
+        held.body.pid = pid
+        if request_id:
+            held.request = request_id
+
+    def note_modify(
+        self,
+        pool: int,
+        where: tuple[int, int],
+        now_ms: int,
+        target: int,
+        changes: list[Change],
+        key_only: bool,
+        request_id: str | None,
+    ) -> None:
+        """Note a modify of a record; `where` is its workspace and input."""
+        told = [(c.code, c.old, c.new) for c in changes]
+        key = (pool, "modify", where[1], key_only, target, *told)
+        held = self._held.get(key)
+        if held is None:
+            if len(self._held) >= MOST_HELD:
+                self.dropped += 1
+                return
+            body = Body({}, None, key_only, target, told, target)
+            held = self._held[key] = _Held(where[0], now_ms, body)
+        held.last, held.request = now_ms, request_id or ""
+        held.count += 1
+
+    async def flush(self, store: Store) -> int:
+        """Write what was noted; return the number of entries."""
+        held, self._held = self._held, {}
+        rows = [_row(key, item) for key, item in held.items()]
+        for start in range(0, len(rows), TOGETHER):
+            async with store.write("journal") as tx:
+                await tx.many(sql.JOURNAL_ADD, rows[start : start + TOGETHER])
+        return len(rows)
+
+
+def _row(key: _Key, item: _Held) -> tuple[object, ...]:
+    digest = hashlib.blake2b(_encode(key), digest_size=16).digest()
+    request = request_digest(item.request) if item.request else None
+    return (
+        digest,
+        key[0],
+        key[1],
+        item.workspace,
+        key[2],
+        item.first,
+        item.last,
+        item.count,
+        request,
+        _encode(item.body),
+    )
+
+
+def request_digest(request_id: str) -> bytes:
+    """Return what a request id is filed under."""
+    return hashlib.blake2b(request_id.encode("utf-8", "replace"), digest_size=16).digest()
+
+
+async def read_journal(
+    session: Session, pool: int, since_ms: int, after: tuple[int, int], limit: int
+) -> list[Noted]:
+    """Return requests of a pool in the order they came first, after (first, id)."""
+    rows = await session.rows(sql.JOURNAL_OF, pool, since_ms, after[0], after[0], after[1], limit)
+    return [noted(row) for row in rows]
+
+
+def noted(row: Row) -> Noted:
+    """Return a row of the journal."""
+    number, pool, op, workspace, source, first, last, count, body = row
+    return Noted(number, pool, op, workspace, source, first, last, count, _body(bytes(body)))
+
+
+def value_marks(pool: int, values: list[tuple[int, str]]) -> list[bytes]:
+    """Return what an erasure job may name values by: digests, never the values."""
+    return [_mark(pool, code, key) for code, key in values]
+
+
+def _mark(pool: int, code: int, key: str) -> bytes:
+    text = f"{pool}:{code}:{key}".encode("utf-8", "replace")
+    return hashlib.blake2b(text, digest_size=12).digest()
+
+
+async def erase_from_journal(store: Store, journal: Journal, body: bytes) -> None:
+    """Take every request out that names one of the values or records of an erased person."""
+    pool, pids, marks = msgspec.msgpack.decode(body, type=tuple[int, list[int], list[bytes]])
+    await journal.flush(store)
+    wanted, people, after = set(marks), set(pids), 0
+    while True:
+        async with store.read() as session:
+            rows = await session.rows(sql.JOURNAL_AFTER, after, 2_000)
+        if not rows:
+            return
+        after = rows[-1][0]
+        gone = [
+            (item.id,)
+            for item in map(noted, rows)
+            if item.pool == pool and _concerns(item, people, wanted)
+        ]
+        if gone:
+            async with store.write("journal.erase") as tx:
+                await tx.many(sql.JOURNAL_DROP, gone)
+
+
+def _concerns(item: Noted, people: set[int], marks: set[bytes]) -> bool:
+    body = item.body
+    if body.pid in people or body.target in people or body.previous in people:
+        return True
+    values = [*body.keys.items()]
+    values += [(code, v) for code, old, new in body.changes for v in (old, new) if v is not None]
+    return any(_mark(item.pool, code, key) in marks for code, key in values)
