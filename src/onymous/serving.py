@@ -12,6 +12,13 @@ from collections.abc import Callable
 import uvicorn
 
 from onymous.app import Core, calm_collector
+from onymous.console.app import console_app
+from onymous.console.site import Rooms
+from onymous.flows.finding import Finder
+from onymous.flows.live import Live
+from onymous.flows.people import People
+from onymous.flows.ties import Ties
+from onymous.flows.timeline import Timeline
 from onymous.limits import Bounds, Limits, Trusted
 from onymous.observe import Metrics
 from onymous.rules.errors import BodyTooLarge
@@ -27,8 +34,9 @@ from onymous.web.hot import hot_protocol
 from onymous.web.identity import IdentityWeb, refused
 from onymous.web.merges import MergesWeb
 from onymous.web.oauth import OAuthWeb
+from onymous.web.profiles import ProfilesWeb
 from onymous.web.routes import routes
-from onymous.web.server import Application, raw
+from onymous.web.server import Application, Asgi, raw
 
 
 def application(core: Core, metrics: Metrics) -> Application:
@@ -55,11 +63,39 @@ def application(core: Core, metrics: Metrics) -> Application:
         MergesWeb(core.merging, core.undoing, auth, bounds),
         ChangesWeb(core.changes, auth),
         OAuthWeb(core.tokens),
+        ProfilesWeb(core.store, core.profiles, core.tokens, core.reads, limits),
         s.max_event_body_bytes,
     )
     core.desk.on_commit = metrics.commit
     trusted = Trusted(tuple(map(ipaddress.ip_network, s.trusted_proxies.split())))
     return Application(table, identity, trusted, observe=metrics.request)
+
+
+async def console(core: Core) -> Asgi:
+    """Return the pages of a started core, for paths under /console."""
+    people = People(core.store, core.key)
+    timeline = Timeline(core.store, core.historian, core.directory, core.bodies)
+    rooms = Rooms(
+        people=people,
+        directory=core.directory,
+        profiles=core.profiles,
+        timeline=timeline,
+        finder=Finder(core.store, core.resolver),
+        ties=Ties(core.store, core.mpids),
+        live=Live(core.store, core.historian, timeline),
+        merging=core.merging,
+    )
+    return console_app(rooms, await people.signing_key())
+
+
+def with_console(settings: Settings) -> bool:
+    """Return whether the console is served; raises `SettingError` for a word that is none."""
+    if settings.console not in ("auto", "on", "off"):
+        raise SettingError("console must be auto, on or off")
+    loopback = settings.host == "localhost" or settings.host.startswith("127.")
+    return settings.console == "on" or (
+        settings.console == "auto" and (loopback or settings.host == "::1")
+    )
 
 
 def _measured(core: Core, metrics: Metrics) -> bytes:
@@ -98,11 +134,13 @@ class Server:
 
     async def run(self, sock: socket.socket, started: Callable[[], None] | None = None) -> None:
         """Serve until told to stop (SIGINT, SIGTERM or `stop`), then answer what waits."""
+        shown = with_console(self.settings)
         await self.core.start()
+        pages = await console(self.core) if shown else None
         calm_collector()
         try:
             with tempfile.TemporaryDirectory(prefix="onymous-tls-") as folder:
-                self._uvicorn = self._server(sock, pathlib.Path(folder))
+                self._uvicorn = self._server(pages, pathlib.Path(folder))
             tasks = [
                 asyncio.create_task(self._tell(started)),
                 asyncio.create_task(self.core.work()),
@@ -124,12 +162,13 @@ class Server:
         if started is not None:
             started()
 
-    def _server(self, sock: socket.socket, folder: pathlib.Path) -> uvicorn.Server:
+    def _server(self, pages: Asgi | None, folder: pathlib.Path) -> uvicorn.Server:
         s = self.settings
         cert, key = s.tls_cert, s.tls_key
         if s.tls_dev and not cert:
             cert, key = map(str, throw_away(folder, s.host))
         app = application(self.core, self.metrics)
+        app.console = pages
         too_large = raw(refused(BodyTooLarge(most=s.max_identity_body_bytes), None))
         protocol = hot_protocol(app.hot(), s.max_identity_body_bytes, too_large, app.find_hot)
         config = uvicorn.Config(

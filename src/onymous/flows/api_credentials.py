@@ -126,17 +126,7 @@ async def issue(
 
     Raises `BadRequest` for a name, permission or workspace that cannot be.
     """
-    if not 0 < len(name.strip()) <= MOST_NAME or not name.isprintable():
-        raise BadRequest(what=f"a name is 1 to {MOST_NAME} printable characters")
-    for permission in permissions:
-        if permission not in PERMISSIONS:
-            raise BadRequest(what=f"permissions are {', '.join(PERMISSIONS)}")
-    if not permissions:
-        raise BadRequest(what="a credential needs at least one permission")
-    if _NEED_WORKSPACES & set(permissions) and not workspaces:
-        raise BadRequest(what="name the workspaces this credential may read")
-    if not 0 <= requests_per_second <= 1_000_000:
-        raise BadRequest(what="requests per second are 0 (any number) to 1000000")
+    _check(name, permissions, workspaces, requests_per_second)
 
     async def work(tx: Transaction) -> IssuedClient:
         numbers = await _workspaces(tx, workspaces)
@@ -162,6 +152,23 @@ async def issue(
         return IssuedClient(credential=made, client_secret=secret)
 
     return await transact(store, "credentials.issue", work)
+
+
+def _check(
+    name: str, permissions: Sequence[str], workspaces: Sequence[str], per_second: int
+) -> None:
+    """Raise `BadRequest` for what no credential can be."""
+    if not 0 < len(name.strip()) <= MOST_NAME or not name.isprintable():
+        raise BadRequest(what=f"a name is 1 to {MOST_NAME} printable characters")
+    for permission in permissions:
+        if permission not in PERMISSIONS:
+            raise BadRequest(what=f"permissions are {', '.join(PERMISSIONS)}")
+    if not permissions:
+        raise BadRequest(what="a credential needs at least one permission")
+    if _NEED_WORKSPACES & set(permissions) and not workspaces:
+        raise BadRequest(what="name the workspaces this credential may read")
+    if not 0 <= per_second <= 1_000_000:
+        raise BadRequest(what="requests per second are 0 (any number) to 1000000")
 
 
 async def activate(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from onymous.web.profile_body import FIELDS
+
 Answers = Callable[..., dict[str, Any]]
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 SCHEME = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
@@ -12,7 +14,7 @@ SCHEME = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
 
 def paths(answers: Answers) -> dict[str, Any]:
     """Return the paths; `answers` makes the documented statuses."""
-    return {**_token_paths(answers)}
+    return {**_token_paths(answers), **_profile_paths(answers)}
 
 
 def _token_paths(answers: Answers) -> dict[str, Any]:
@@ -49,6 +51,65 @@ def _token_paths(answers: Answers) -> dict[str, Any]:
     }
 
 
+def _place(*names: str) -> list[dict[str, Any]]:
+    """Return the numbers a path begins with."""
+    schema = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
+    return [{"name": n, "in": "path", "required": True, "schema": schema} for n in names]
+
+
+MPID = {
+    "name": "mpid",
+    "in": "path",
+    "required": True,
+    "description": "signed 64-bit number as decimal text",
+    "schema": {"type": "string", "pattern": "^-?[0-9]{1,19}$"},
+}
+
+
+def _query(name: str, kind: str, text: str, *, required: bool = False) -> dict[str, Any]:
+    schema = {"type": kind}
+    out = {"name": name, "in": "query", "description": text, "schema": schema}
+    return out | {"required": True} if required else out
+
+
+def _profile_paths(answers: Answers) -> dict[str, Any]:
+    listed = ", ".join(FIELDS)
+    query = [
+        _query("fields", "string", f"Comma-separated: {listed}.", required=True),
+        _query("mpid_as_string", "boolean", "Extension: the MPID as text."),
+    ]
+    place = _place("org", "account", "workspace")
+    by_mpid = {
+        "summary": "A person's profile by MPID (permission profile:read).",
+        "description": "404 for an unknown MPID. ETag and If-None-Match are honoured.",
+        "parameters": [*place, MPID, *query],
+        "responses": answers(200, 304, 400, 401, 403, 404, 429, 503),
+        "security": BEARER,
+    }
+    resolve = {
+        "operationId": "resolve",
+        "summary": "A person's profile by an immutable identity (permission profile:read).",
+        "description": "The type must be immutable in the scope of the workspace.",
+        "parameters": [*place, *query],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/ResolveRequest"}}
+            },
+        },
+        "responses": answers(200, 304, 400, 401, 403, 404, 413, 429, 503),
+        "security": BEARER,
+    }
+    base = "{org}/{account}/{workspace}"
+    return {
+        f"/userprofile/v1/resolve/{base}": {"post": resolve},
+        f"/userprofile/v1/{base}/{{mpid}}": {
+            "get": {"operationId": "profile", **by_mpid},
+            "post": {"operationId": "profile_by_post", **by_mpid},
+        },
+    }
+
+
 def _either(name: str) -> dict[str, Any]:
     body = {"schema": {"$ref": f"#/components/schemas/{name}"}}
     kinds = ("application/json", "application/x-www-form-urlencoded")
@@ -81,6 +142,18 @@ def schemas() -> dict[str, Any]:
         "RevokeRequest": {
             "type": "object",
             "properties": {**client, "token": text, "jti": text},
+        },
+        "ResolveRequest": {
+            "type": "object",
+            "required": ["environment_type", "identity"],
+            "properties": {
+                "environment_type": {"type": "string", "enum": ["production", "development"]},
+                "identity": {
+                    "type": "object",
+                    "required": ["type", "value"],
+                    "properties": {"type": text, "value": text},
+                },
+            },
         },
         "OAuthError": {
             "type": "object",

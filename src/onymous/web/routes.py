@@ -9,6 +9,7 @@ from onymous.web.events import EventsWeb
 from onymous.web.identity import IdentityWeb
 from onymous.web.merges import MergesWeb
 from onymous.web.oauth import MOST_BODY, OAuthWeb
+from onymous.web.profiles import ProfilesWeb
 from onymous.web.server import Route, identity_handler
 
 
@@ -20,10 +21,12 @@ def routes(
     merges: MergesWeb,
     changes: ChangesWeb,
     oauth: OAuthWeb,
+    profiles: ProfilesWeb,
     max_event_body: int,
 ) -> list[Route]:
     """Return all routes; earlier ones win."""
     return [
+        *_profiles(profiles),
         *_identity(identity),
         *_aliases(aliases),
         *_events(events, max_event_body),
@@ -37,6 +40,16 @@ def routes(
         Route("GET", ("/metrics",), about.metrics, "metrics"),
         Route("GET", ("/openapi.json",), about.openapi, "openapi"),
         Route("GET", ("/docs", "/"), about.page, "docs"),
+    ]
+
+
+def _profiles(web: ProfilesWeb) -> list[Route]:
+    base = "{org}/{account}/{workspace}"
+    by_mpid, resolve = f"/userprofile/v1/{base}/{{mpid}}", f"/userprofile/v1/resolve/{base}"
+    return [
+        Route("GET", (by_mpid,), web.read, "profile", start=web.start),
+        Route("POST", (resolve,), web.resolve, "resolve", start=web.start),
+        Route("POST", (by_mpid,), web.read, "profile", start=web.start),
     ]
 
 
