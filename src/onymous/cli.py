@@ -12,8 +12,10 @@ from onymous.commands import (
     exports,
     identity,
     imports,
+    people,
     quarantine,
     reference,
+    rehearse,
     serve,
     tenants,
 )
@@ -29,8 +31,10 @@ COMMANDS = (
     exports,
     identity,
     imports,
+    people,
     quarantine,
     reference,
+    rehearse,
     serve,
     tenants,
 )

@@ -13,7 +13,7 @@ from onymous.rules.records import KNOWN, Record
 from onymous.rules.strategies import Plan
 from onymous.store import sql
 from onymous.store.packing import unpack_record
-from onymous.store.port import Probe, Store
+from onymous.store.port import Probe, Session, Store
 
 
 class Given(msgspec.Struct, kw_only=True):
@@ -59,3 +59,11 @@ async def read_record(store: Store, pid: int) -> Record | None:
     async with store.read() as session:
         rows = await session.rows(sql.PROFILE_BY_PID, pid)
     return unpack_record(rows[0]) if rows else None
+
+
+async def all_records(session: Session) -> list[Record]:
+    """Return every record of a (small) store, in order of creation."""
+    out: list[Record] = []
+    while rows := await session.rows(sql.PROFILES_AFTER, out[-1].pid if out else 0, 5_000):
+        out += map(unpack_record, rows)
+    return out

@@ -8,6 +8,8 @@ RECORD = "p.pid, p.pool, p.created, p.seen, p.flags, p.source, p.body"
 
 PROFILE_BY_PID = f"SELECT {RECORD} FROM profile p WHERE p.pid = ?"
 
+PROFILES_AFTER = f"SELECT {RECORD} FROM profile p WHERE p.pid > ? ORDER BY p.pid LIMIT ?"
+
 PROFILE_ADD = (
     "INSERT INTO profile (pid, pool, created, seen, flags, source, body)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"

@@ -1,0 +1,125 @@
+"""`onymous rehearse`: new rules on the scope's own past, before they apply."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import re
+import time
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from onymous.app import Core, running
+from onymous.commands.common import (
+    JsonOption,
+    StoreOption,
+    app,
+    console,
+    errors,
+    run_now,
+    settings_of,
+)
+from onymous.flows.tenants import BadDocument, parse
+from onymous.lab.rehearsal_report import page, verdict
+from onymous.lab.rehearse import Rehearsal, rehearse
+from onymous.rules.strategies import Plan, compile_plan
+
+_UNITS = {"h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+@app.command("rehearse")
+def rehearse_(
+    file: Annotated[pathlib.Path, typer.Argument(help="the configuration to try")],
+    since: Annotated[str, typer.Option(help="how far back: 12h, 30d, 8w")] = "",
+    scope: Annotated[str, typer.Option(help="only this scope")] = "",
+    development: Annotated[bool, typer.Option(help="the development pool")] = False,
+    html: Annotated[pathlib.Path | None, typer.Option(help="write the report here")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay recorded requests under today's and under new rules; nothing real is changed."""
+    text = file.read_text("utf-8")
+    found = run_now(_rehearse(text, _since(since), scope, development, store, as_json))
+    if html is not None:
+        html.write_text(page(found, file.name), "utf-8")
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+        return
+    for one in found:
+        _show(one)
+    if html is not None:
+        console.print(f"report: {html}", highlight=False)
+    if not found:
+        console.print("no scope of this file holds anything yet")
+
+
+def _since(text: str) -> int:
+    if not text:
+        return 0
+    match = re.fullmatch(r"(\d{1,5})([hdw])", text)
+    if not match:
+        raise typer.BadParameter("write a number and h, d or w, like 30d")
+    return time.time_ns() // 1_000_000 - int(match[1]) * _UNITS[match[2]]
+
+
+async def _rehearse(
+    text: str, since_ms: int, only: str, development: bool, store: str | None, quiet: bool
+) -> list[Rehearsal]:
+    async with running(settings_of(store=store)) as core:
+        await core.journal.flush(core.store)
+        try:
+            document, _ = parse(text)
+        except BadDocument as error:
+            for problem in error.problems:
+                errors.print(f"problem: {problem}", highlight=False, markup=False)
+            raise typer.Exit(1) from None
+        out = []
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=errors,
+            disable=quiet,
+        ) as bar:
+            for name, config in document.scopes.items():
+                today = _today(core, name)
+                if today is None or only not in ("", name):
+                    continue
+                plan, number = today
+                pool = number * 2 + development
+                progress = functools.partial(bar.advance, bar.add_task(name, total=None))
+                later = compile_plan(config)
+                out.append(await rehearse(core, name, pool, plan, later, since_ms, progress))
+        return out
+
+
+def _today(core: Core, name: str) -> tuple[Plan, int] | None:
+    """Return the plan and number of a scope as it is now, or None."""
+    for caller in core.directory.callers():
+        if caller.scope_name == name:
+            return caller.plan, caller.scope
+    return None
+
+
+def _show(r: Rehearsal) -> None:
+    console.print(f"[bold]{r.scope}[/] ({r.environment}), {r.requests} distinct requests")
+    table = Table("", "today", "then")
+    for label, before, after in (
+        ("people", r.people_before, r.people_after),
+        ("known people", r.known_before, r.known_after),
+        ("several values of a login type", r.several_before, r.several_after),
+    ):
+        table.add_row(label, str(before), str(after))
+    console.print(table)
+    colour = "red" if r.merged_known else "green"
+    console.print(f"[{colour}]{verdict(r)}[/]", highlight=False)
+    for name, count in sorted(r.by.items(), key=lambda item: -item[1]):
+        console.print(f"  {count} through {name}", highlight=False)
+    for example in r.examples[:5]:
+        people = ", ".join(example.people)
+        console.print(f"  {example.kind}: {people}", highlight=False, soft_wrap=True)

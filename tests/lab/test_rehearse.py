@@ -1,0 +1,115 @@
+"""Rules rehearsed on the journal: predictions, and that they are what then happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+from typing import Any
+
+from tests.flows.test_merging import with_more
+from tests.web.serving import Running, running
+from typer.testing import CliRunner
+
+from onymous.cli import app
+from onymous.flows.answers import Answer, Question
+from onymous.flows.erasure import erase
+from onymous.lab.rehearsal_report import page
+from onymous.lab.rehearse import rehearse
+from onymous.rules.strategies import ScopeConfig, compile_plan
+
+BARE = ScopeConfig(strategy="profile_conversion", login=("customerid",), unique=("customerid",))
+WIDER = ScopeConfig(
+    strategy="profile_conversion",
+    login=("customerid", "email"),
+    unique=("customerid", "email"),
+)
+
+
+async def ask(it: Running, **known: str) -> str:
+    reply = await it.ask("identify", known, who="stranger")
+    return str(reply.json()["mpid"])
+
+
+async def lived(it: Running) -> tuple[Any, int]:
+    """Two profiles that share an e-mail, which is no login type yet, and one that does not."""
+    await ask(it, customerid="1", email="a@x.io")
+    await ask(it, customerid="2", email="b@x.io")
+    for _ in range(3):
+        await ask(it, email="a@x.io", ios_idfv="phone")
+        await ask(it, email="a@x.io", ios_idfv="tablet")
+    core = it.server.core
+    await core.journal.flush(core.store)
+    caller = core.directory.find("stranger-api-key")
+    assert caller is not None
+    return caller, caller.pool("production")
+
+
+async def test_what_changes_and_what_does_not(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        caller, pool = await lived(it)
+        core = it.server.core
+        steps: list[int] = []
+        same = await rehearse(core, "others", pool, caller.plan, caller.plan, 0, steps.append)
+        assert (same.merges, same.splits, same.requests) == (0, 0, 4)
+        assert len(steps) == 8
+        wider = compile_plan(WIDER)
+        found = await rehearse(core, "others", pool, caller.plan, wider, 0, steps.append)
+        assert (found.people_before, found.people_after) == (3, 2)
+        assert (found.merges, found.splits, found.merged_known) == (1, 0, 0)
+        assert found.by == {"email": 1}
+        (example,) = found.examples
+        assert example.kind == "merge" and len(example.people) == 2
+        assert any("email" in line for line in example.trace)
+        html = page([found], "new.yaml")
+        assert "would become one each" in html and "<script" not in html and "http" not in html
+        assert (await rehearse(core, "x", pool, wider, wider, 1 << 60, steps.append)).requests == 0
+
+
+async def test_the_journal_forgets_an_erased_person(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        await with_more(it)
+        caller, _ = await lived(it)
+        core = it.server.core
+        mpid = await ask(it, customerid="1")
+        question = Question(op="erase", caller=caller, environment="production", known={}, now_ms=1)
+        answers: list[Answer] = []
+        erase(core.resolver, question, mpid, answers.append)
+        for _ in range(200):
+            async with core.store.read() as session:
+                rows = await session.rows("SELECT body FROM journal")
+                jobs = await session.rows("SELECT body FROM job WHERE kind = 'journal_erase'")
+            if answers and not any(b"a@x.io" in bytes(r[0]) for r in rows):
+                break
+            await asyncio.sleep(0.05)
+        assert not any(b"a@x.io" in bytes(r[0]) for r in rows)
+        assert any(b"b@x.io" in bytes(r[0]) for r in rows)
+        assert not any(b"a@x.io" in bytes(r[0]) for r in jobs)
+
+
+def test_the_command(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = ["--store", f"sqlite:{tmp_path}/data"]
+    text = """
+organization: T
+scopes: {people: {strategy: profile_conversion, login: [customerid], unique: [customerid]}}
+workspaces: {shop: {scope: people, inputs: {server: {kind: server}}}}
+"""
+    (tmp_path / "now.yaml").write_text(text)
+    (tmp_path / "then.yaml").write_text(text.replace("[customerid]", "[customerid, email]"))
+    (tmp_path / "p.csv").write_text(
+        "customer_id,email,ios_idfv\n1,a@x.io,\n,a@x.io,one\n,a@x.io,two\n"
+    )
+
+    def run(*words: str, code: int = 0) -> str:
+        result = CliRunner().invoke(app, list(words))
+        assert result.exit_code == code, result.output
+        return result.stdout
+
+    run("apply", "now.yaml", *store)
+    run("import", "p.csv", "--feed", "server", *store)
+    (found,) = json.loads(run("rehearse", "then.yaml", "--html", "r.html", "--json", *store))
+    assert found["requests"] == 3
+    assert "Rehearsal of then.yaml" in (tmp_path / "r.html").read_text()
+    run("rehearse", "then.yaml", "--since", "30d", *store)
+    run("rehearse", "then.yaml", "--since", "x", *store, code=2)
