@@ -36,6 +36,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("port", int, 8210, "port to listen on; 0 takes a free one", 0, 65535),
     Setting("manage_host", str, "127.0.0.1", "address for /metrics, when manage_port is set"),
     Setting("manage_port", int, 0, "own port for /metrics; 0: the same as port", 0, 65535),
+    Setting("console", str, "auto", "pages at /console: on, off; auto: on where host is loopback"),
     Setting("tls_cert", str, "", "certificate chain (PEM) for https"),
     Setting("tls_key", str, "", "private key (PEM) for https"),
     Setting("tls_dev", bool, False, "serve https with a throw-away certificate (development)"),
@@ -71,6 +72,7 @@ class Settings:
     port: int
     manage_host: str
     manage_port: int
+    console: str
     tls_cert: str
     tls_key: str
     tls_dev: bool

@@ -23,6 +23,8 @@ log = logging.getLogger("onymous.web")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+#: an application of its own
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 Handler = Callable[[Call], Awaitable[Reply]]
 Start = Callable[[str, Call, Respond], None]
 HotHandler = Callable[[HotRequest], None]
@@ -93,12 +95,18 @@ class Application:
         self._identity, self._trusted, self._observe = identity, trusted, observe
         self._table = [(p, route) for route in self.routes for p in route.patterns()]
         self._found: dict[tuple[bytes, bytes], tuple[HotHandler, int]] = {}
+        #: answers paths under /console, where it is on
+        self.console: Asgi | None = None
 
     # -- ASGI -------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI request."""
         if scope["type"] != "http":
+            return
+        if self.console is not None and f"{scope['path']}/".startswith("/console/"):
+            client = (self._address(scope.get("client"), scope["headers"]), 0)
+            await self.console({**scope, "client": client}, receive, send)
             return
         started = asyncio.get_running_loop().time()
         reply, name = await self._answer(scope, receive)

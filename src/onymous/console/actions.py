@@ -1,0 +1,129 @@
+"""Merging two profiles after a preview; undoing merges and aliases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from onymous.console.masking import mask
+from onymous.console.site import Problem, Site, Visit, label
+from onymous.flows.merging import Actor
+
+MOST_REASON = 500
+
+
+class Actions:
+    """What people change by hand; every one of these is a POST, with a reason, and audited."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._rooms = site, site.rooms
+
+    async def preview(self, visit: Visit) -> Response:
+        """Show what a merge would make; changes nothing."""
+        visit.need("merge")
+        return await self._preview(visit, "")
+
+    async def merge(self, visit: Visit) -> Response:
+        """Merge two profiles."""
+        visit.need("merge")
+        if not _reason(visit):
+            return await self._preview(visit, "Say why: whoever looks at this later needs it.")
+        place = visit.place
+        source, destination = _both(visit)
+        done = await self._rooms.merging.merge(
+            place.caller.plan, place.pool, source, destination, self._actor(visit)
+        )
+        return self._site.redirect(f"{place.path}/person/{done.destination}?done=merged#ties")
+
+    async def undo_merge(self, visit: Visit) -> Response:
+        """Undo a merge; asks for the reason first."""
+        visit.need("merge")
+        number, mpid = _number(visit), visit.request.path_params["mpid"]
+        if not _reason(visit):
+            return await self._ask(visit, "merge", number, mpid)
+        await self._rooms.merging.undo_merge(visit.place.pool, number, self._actor(visit))
+        return self._site.redirect(f"{visit.place.path}/person/{mpid}?done=unmerged#ties")
+
+    async def undo_alias(self, visit: Visit) -> Response:
+        """Undo an alias; asks for the reason first."""
+        visit.need("merge")
+        number, mpid = _number(visit), visit.request.path_params["mpid"]
+        if not _reason(visit):
+            return await self._ask(visit, "alias", number, mpid)
+        await self._rooms.merging.undo_alias(visit.place.pool, number, self._actor(visit))
+        return self._site.redirect(f"{visit.place.path}/person/{mpid}?done=unaliased#ties")
+
+    async def _ask(self, visit: Visit, what: str, number: int, mpid: str) -> Response:
+        """Show what an undo would take away, and ask why."""
+        pid = self._rooms.finder.number(mpid)
+        if pid is None:
+            raise Problem(404, "Nobody has this MPID here", "Search for the person again.")
+        aliases, merges = await self._rooms.ties.of(visit.place.pool, pid)
+        found: list[Any] = [t for t in (merges if what == "merge" else aliases) if t.id == number]
+        if not found:
+            raise Problem(404, "Nothing to undo", "It does not exist, or is undone already.")
+        source = self._rooms.finder.number(found[0].source) or 0
+        worth, batches = await self._rooms.ties.brought(found[0], source)
+        return visit.page(
+            "undo.html",
+            what=what,
+            tie=found[0],
+            mpid=mpid,
+            worth=worth,
+            batches=batches,
+            tried=visit.form.get("confirmed") == "yes",
+        )
+
+    async def _preview(self, visit: Visit, error: str) -> Response:
+        place = visit.place
+        source, destination = _both(visit)
+        seen = await self._rooms.merging.preview(place.caller.plan, place.pool, source, destination)
+        differing = [
+            {
+                "workspace": self._rooms.directory.names.workspace(d.workspace),
+                "name": d.name,
+                "shown": _masked(d.shown),
+                "hidden": _masked(d.hidden),
+            }
+            for d in seen.differing
+        ]
+        return visit.page(
+            "merge.html",
+            400 if error else 200,
+            seen=seen,
+            names=[(label(kind), mask(value)) for kind, value in seen.names],
+            differing=differing,
+            error=error,
+        )
+
+    def _actor(self, visit: Visit) -> Actor:
+        return Actor(name=f"console/{visit.user.name}", reason=_reason(visit), now_ms=visit.now_ms)
+
+
+def _both(visit: Visit) -> tuple[str, str]:
+    """Return (source, destination); `turn` swaps them."""
+    source, destination = visit.form.get("source", "").strip(), visit.form.get("destination", "")
+    if visit.form.get("turn") == "yes":
+        return destination, source
+    return source, destination
+
+
+def _reason(visit: Visit) -> str:
+    reason = visit.form.get("reason", "").strip()
+    if len(reason) > MOST_REASON or not reason.isprintable():
+        raise Problem(400, "The reason is too long", f"At most {MOST_REASON} characters, one line.")
+    return reason
+
+
+def _number(visit: Visit) -> int:
+    text = str(visit.request.path_params["number"])
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Problem(404, "Nothing to undo", "It does not exist, or is undone already.")
+    return int(text)
+
+
+def _masked(value: str | list[str] | None) -> str:
+    if value is None:
+        return "(tag)"
+    return ", ".join(mask(v) for v in value) if isinstance(value, list) else mask(value)

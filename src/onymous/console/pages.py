@@ -1,0 +1,197 @@
+"""Searching, the page of a person, a batch, the audit."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+from starlette.responses import JSONResponse, Response
+
+from onymous.console.masking import mask, masked_json
+from onymous.console.site import HEADERS, Place, Problem, Site, Visit, label
+from onymous.console.view import (
+    Shown,
+    names_of,
+    timeline_of,
+    told,
+    workspaces_of,
+    worth_of,
+)
+from onymous.flows.finding import Hit
+from onymous.rules.identity_types import TYPES
+
+MOST_QUERY, MOST_REASON = 256, 500
+#: entries of the audit on one page
+_AUDITS = 100
+_CURSOR = re.compile(r"\d{1,19}\.[01]\.\d{1,19}")
+KINDS = ("", "identity", "events")
+
+
+class Pages:
+    """GET pages and what they post: search and reveal."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._rooms = site, site.rooms
+
+    async def search(self, visit: Visit) -> Response:
+        """Show the search, or the people found; one of them at once."""
+        place = visit.place
+        if visit.request.method != "POST":
+            latest = await self._rooms.live.latest(place.pool, 12)
+            shown = Shown(self._site.handles, "", frozenset())
+            recent = [
+                {**told(a.change, shown), "at": a.at_ms, "mpid": a.mpid}
+                for a in latest
+                if a.change is not None
+            ]
+            return visit.page("search.html", recent=recent, hits=None, kind="", types=_types())
+        text, kind = visit.form.get("q", "").strip(), visit.form.get("type", "")
+        if not text or len(text) > MOST_QUERY:
+            raise Problem(400, "Nothing to search for", "Type an identity or an MPID.")
+        hits = await self._rooms.finder.find(place.caller.plan, place.pool, text, kind)
+        if len(hits) == 1:
+            return self._site.redirect(f"{place.path}/person/{hits[0].mpid}")
+        return visit.page(
+            "search.html",
+            recent=[],
+            hits=[_hit(hit) for hit in hits],
+            kind=kind,
+            types=_types(),
+        )
+
+    async def person(self, visit: Visit) -> Response:
+        """Show a person."""
+        asked = visit.request.path_params["mpid"]
+        query = visit.request.query_params
+        model, _ = await self._model(
+            visit, query.get("before", ""), query.get("show", ""), frozenset()
+        )
+        if model["view"].mpid != asked:
+            return self._site.redirect(
+                f"{visit.place.path}/person/{model['view'].mpid}?was={asked}"
+            )
+        was = query.get("was", "")
+        model["was"] = was if self._rooms.finder.number(was) is not None else ""
+        return visit.page("person.html", **model)
+
+    async def reveal(self, visit: Visit) -> Response:
+        """Show values in full, and write down who looked."""
+        visit.need("reveal")
+        wanted = frozenset({visit.form.get("value", "")}) - {""}
+        before, show = visit.form.get("before", ""), visit.form.get("show", "")
+        model, shown = await self._model(visit, before, show, wanted)
+        found = shown.revealed()
+        if not found:
+            raise Problem(404, "Nothing to reveal", "The value has changed. Reload the page.")
+        mpid = model["view"].mpid
+        for field in sorted({field for field, _ in found.values()}):
+            await self._looked(visit, mpid, field)
+        if "json" in visit.request.headers.get("accept", ""):
+            return JSONResponse({h: value for h, (_, value) in found.items()}, headers=HEADERS)
+        return visit.page("person.html", **model, was="")
+
+    async def batch(self, visit: Visit) -> Response:
+        """Show what a batch said, masked; a POST shows it in full and is written down."""
+        params = visit.request.path_params
+        view = await self._view(visit, params["mpid"])
+        number = int(params["batch"]) if len(params["batch"]) < 19 else 0
+        found = await self._rooms.timeline.batch(view.pid, number, visit.now_ms)
+        if found is None:
+            raise Problem(404, "No such batch", "It does not exist, or is not this person's.")
+        sent, content = found
+        clear = visit.request.method == "POST"
+        if clear:
+            visit.need("reveal")
+            await self._looked(visit, view.mpid, f"batch {number}")
+        body = content if clear else masked_json(content)
+        text = json.dumps(body, indent=2, ensure_ascii=False)
+        return visit.page("batch.html", mpid=view.mpid, sent=sent, text=text, clear=clear)
+
+    async def audit(self, visit: Visit) -> Response:
+        """Show who did what, to administrators."""
+        visit.need("audit")
+        text = visit.request.query_params.get("before", "")
+        before = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+        rows, older = await self._rooms.ties.audit(before, _AUDITS)
+        entries = [
+            {
+                "at": row.at_ms,
+                "actor": row.actor,
+                "action": row.action,
+                "subject": row.subject,
+                "detail": ", ".join(f"{k}: {_plain(v)}" for k, v in row.detail.items()),
+            }
+            for row in rows
+        ]
+        return visit.page("audit.html", rows=entries, older=older)
+
+    async def _view(self, visit: Visit, mpid: object) -> Any:
+        """Return the profile of an MPID in the place looked at; raises `Problem`."""
+        pid = self._rooms.finder.number(mpid)
+        place = visit.place
+        view = None
+        if pid is not None:
+            view = await self._rooms.profiles.profile(place.pool, pid, visit.now_ms)
+        if view is None:
+            raise Problem(
+                404,
+                "Nobody has this MPID here",
+                f"It is not known in scope {place.scope_name}, {place.environment}. It may belong"
+                " to another scope or environment, or have been erased.",
+            )
+        return view
+
+    async def _model(
+        self, visit: Visit, before: str, show: str, wanted: frozenset[str]
+    ) -> tuple[dict[str, Any], Shown]:
+        """Return everything the page of a person shows."""
+        view = await self._view(visit, visit.request.path_params["mpid"])
+        before = before if _CURSOR.fullmatch(before) else ""
+        show = show if show in KINDS else ""
+        items, older = await self._rooms.timeline.page(
+            view.pid, visit.now_ms, before=before, kind=show
+        )
+        aliases, merges = await self._rooms.ties.of(visit.place.pool, view.pid)
+        names = self._rooms.directory.names
+        shown = Shown(self._site.handles, view.mpid, wanted)
+        model = {
+            "view": view,
+            "names": names_of(view, shown, names),
+            "workspaces": workspaces_of(view, shown, names),
+            "worth": worth_of(view, names),
+            "timeline": timeline_of(items, shown, view.mpid),
+            "aliases": aliases,
+            "merges": merges,
+            "before": before,
+            "older": older,
+            "show": show,
+            "mergeable": visit.place.caller.plan.strategy.merge,
+        }
+        return model, shown
+
+    async def _looked(self, visit: Visit, mpid: str, field: str) -> None:
+        place: Place = visit.place
+        detail = {"field": field, "scope": place.scope_name, "environment": place.environment}
+        await self._rooms.people.note(visit.user, "reveal", mpid, detail)
+
+
+def _types() -> list[tuple[str, str]]:
+    return [("mpid", "MPID"), *((t.name, t.label) for t in TYPES)]
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    return {
+        "mpid": hit.mpid,
+        "matched": [label(m) for m in hit.matched_on],
+        "known": hit.known,
+        "orphaned": hit.orphaned,
+        "created": hit.created_ms,
+        "names": [(label(kind), mask(value)) for kind, value in hit.names[:4]],
+        "more": max(0, len(hit.names) - 4),
+    }
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,0 +1,239 @@
+"""What the person page shows, made of a profile, its timeline and its ties; values masked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onymous.console.graph import draw
+from onymous.console.masking import Handles, mask
+from onymous.console.site import label
+from onymous.flows.history import Changed, Happened
+from onymous.flows.profiles import Named, ProfileView
+from onymous.flows.tenants import Names
+from onymous.flows.timeline import Item, Sent
+from onymous.rules.identity_types import BY_NAME
+from onymous.rules.profiles import Person
+
+#: reserved attributes come first, in this order
+RESERVED = (
+    "age",
+    "firstname",
+    "lastname",
+    "gender",
+    "mobile",
+    "address",
+    "city",
+    "state",
+    "zip",
+    "country",
+)
+#: facts of a device that say nothing of a person
+_PLAIN_INFO = (
+    "brand",
+    "device_manufacturer",
+    "device_model",
+    "os",
+    "os_version",
+    "locale_language",
+    "locale_country",
+)
+_WORDS = {
+    "created": "profile created",
+    "attached": "got",
+    "detached": "lost",
+    "taken_from": "took",
+    "given_to": "gave",
+    "aliased": "alias with",
+    "erased": "erased",
+    "alias_undone": "alias undone with",
+    "merged": "merged with",
+    "merge_undone": "merge undone with",
+}
+
+
+class Shown:
+    """The values of one page: masked, unless asked for; remembers all of them by handle."""
+
+    def __init__(self, handles: Handles, person: str, wanted: frozenset[str]) -> None:
+        self._handles, self._person, self._wanted = handles, person, wanted
+        #: handle -> (field, value)
+        self.all: dict[str, tuple[str, str]] = {}
+
+    def value(self, field: str, value: str) -> dict[str, Any]:
+        """Return what a template needs of a value: handle, text, and whether it is masked."""
+        handle = self._handles.of(self._person, field, value)
+        self.all[handle] = (field, value)
+        clear = bool(self._wanted) and wants(self._wanted, handle, field)
+        return {"handle": handle, "text": value if clear else mask(value), "masked": not clear}
+
+    def revealed(self) -> dict[str, tuple[str, str]]:
+        """Return those asked for."""
+        return {h: v for h, v in self.all.items() if wants(self._wanted, h, v[0])}
+
+
+def wants(wanted: frozenset[str], handle: str, field: str) -> bool:
+    """Return whether a value was asked for, by its handle or with all of its group."""
+    group = "all-attributes" if field.startswith("attribute ") else "all-names"
+    return handle in wanted or group in wanted
+
+
+def names_of(view: ProfileView, shown: Shown, names: Names) -> dict[str, Any]:
+    """Return the identities of a person, and the drawing of them."""
+
+    def one(n: Named) -> dict[str, Any]:
+        value = shown.value(n.type, n.value)
+        return {
+            "id": f"name-{value['handle']}",
+            "type": n.type,
+            "label": label(n.type),
+            "kind": BY_NAME[n.type].klass,
+            "value": value,
+            "since": n.first_ms,
+            "updated": n.updated_ms,
+            "input": names.input(n.input),
+            "workspace": names.workspace(n.workspace),
+        }
+
+    user = [one(n) for n in view.user_identities]
+    device = [one(n) for n in view.device_identities]
+    return {"rows": [*user, *device], "drawing": draw(user, device)}
+
+
+def workspaces_of(view: ProfileView, shown: Shown, names: Names) -> list[dict[str, Any]]:
+    """Return what each workspace knows of a person."""
+    return [
+        {
+            "name": names.workspace(number),
+            "person": person,
+            "inputs": [
+                (names.input(i), first, last) for i, (first, last) in sorted(person.inputs.items())
+            ],
+            "attributes": _attributes(person, shown, names.workspace(number)),
+            "devices": [
+                {
+                    "platform": d.platform,
+                    "stamp": shown.value("device_application_stamp", d.stamp) if d.stamp else None,
+                    "first": d.first_ms,
+                    "last": d.last_ms,
+                    "limited": d.limit_ad_tracking,
+                    "push": bool(d.push_token),
+                    "info": [(k, d.info[k]) for k in _PLAIN_INFO if d.info.get(k)],
+                    "attribution": d.attribution,
+                }
+                for d in person.devices
+            ],
+            "consent": sorted(person.consent.items()),
+            "consents": list(reversed(person.consents)),
+        }
+        for number, person in sorted(view.workspaces.items())
+    ]
+
+
+def _attributes(person: Person, shown: Shown, workspace: str) -> list[dict[str, Any]]:
+    out = []
+    for name, attribute in person.attributes.items():
+        value = attribute.value
+        field = f"attribute {name} in {workspace}"
+        values = value if isinstance(value, list) else [value] if value is not None else []
+        out.append(
+            {
+                "name": name,
+                "reserved": name.startswith("$"),
+                "tag": value is None,
+                "values": [shown.value(field, v) for v in values],
+                "at": attribute.at_ms,
+            }
+        )
+    return sorted(out, key=lambda a: _place(str(a["name"])))
+
+
+def _place(name: str) -> tuple[int, str]:
+    plain = name.lower().removeprefix("$")
+    if name.startswith("$") and plain in RESERVED:
+        return RESERVED.index(plain), plain
+    return len(RESERVED), plain
+
+
+def worth_of(view: ProfileView, names: Names) -> list[dict[str, Any]]:
+    """Return lifetime value and sessions by workspace and platform."""
+    return [
+        {
+            "workspace": names.workspace(c.workspace),
+            "platform": c.platform or "unknown",
+            "worth": c.worth,
+            "sessions": c.sessions,
+        }
+        for c in sorted(view.counts, key=lambda c: (-c.worth, -c.sessions))
+    ]
+
+
+def timeline_of(items: list[Item], shown: Shown, mpid: str) -> list[dict[str, Any]]:
+    """Return the entries of a timeline as the template shows them."""
+    out = []
+    for item in items:
+        other = item.mpid if item.mpid != mpid else ""
+        if item.change is not None:
+            out.append({**told(item.change, shown), "at": item.at_ms, "of": other})
+        elif item.batch is not None:
+            out.append({**sent(item.batch), "at": item.at_ms, "of": other})
+    return out
+
+
+def told(change: Happened, shown: Shown) -> dict[str, Any]:
+    """Return an identity change as the template shows it, with its reasons."""
+    return {
+        "kind": "identity",
+        "title": change.operation.replace("_", " "),
+        "from": f"{change.workspace} / {change.input}",
+        "changes": [_changed(c, shown) for c in change.changes],
+        "why": why(change),
+        "request": change.request_id,
+        "entry": change.entry,
+    }
+
+
+def _changed(c: Changed, shown: Shown) -> dict[str, Any]:
+    kind = c.identity_type or ""
+    return {
+        "word": _WORDS.get(c.change, c.change),
+        "label": label(kind) if kind else "",
+        "value": shown.value(kind, c.value) if c.value else None,
+        "join": {"taken_from": "from", "given_to": "to"}.get(c.change, ""),
+        "mpid": c.mpid or "",
+    }
+
+
+def why(change: Happened) -> list[str]:
+    """Return the reasons of a decision as sentences."""
+    out = []
+    made = any(c.change == "created" for c in change.changes)
+    if change.decided_by:
+        out.append(f"The profile was found by {label(change.decided_by)}.")
+    elif made:
+        out.append("No profile could be this one under the rules, so a new one was made.")
+    elif any(c.mpid for c in change.changes):
+        out.append("The request named both profiles.")
+    else:
+        out.append("The request named the profile by its MPID.")
+    if change.tie:
+        out.append(f"Several profiles were left; what decided: {change.tie}.")
+    if change.source_mpid:
+        out.append(f"Made beside the anonymous profile {change.source_mpid}.")
+    for skip in change.skipped:
+        out.append(f"{label(skip['identity_type'])} changed nothing: {skip['why']}.")
+    return out
+
+
+def sent(batch: Sent) -> dict[str, Any]:
+    """Return a batch as the template shows it."""
+    return {
+        "kind": "events",
+        "title": f"{batch.platform or 'unknown'} batch",
+        "from": f"{batch.workspace} / {batch.input}",
+        "events": [
+            {"kind": kind.replace("_", " "), "name": name, "count": count}
+            for kind, name, count in batch.events
+        ],
+        "batch": batch.id,
+        "received": batch.received_ms,
+    }
