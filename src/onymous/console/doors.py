@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from onymous.console.site import Problem, Site, Visit, read_form, same_site
+from onymous.console.site import Problem, SignInFirst, Site, Visit, read_form, same_site
 from onymous.flows.people import User
 
 #: paths a sign-in may lead to: pages of the console, nothing else
@@ -23,7 +24,13 @@ class Doors:
     async def sign_in(self, request: Request) -> Response:
         """Show the sign-in page, or check a name and a password."""
         if request.method != "POST":
-            return self._form(request, back=request.query_params.get("next", ""))
+            facts = self._site.facts(request)
+            if facts is not None and facts[0]:
+                with contextlib.suppress(SignInFirst):
+                    await self._site.visit(request)
+                    return self._site.redirect("/console")
+            back = request.query_params.get("next", "")
+            return self._form(request, back=back, over=request.query_params.get("over", ""))
         try:
             form = await self._checked(request)
         except Problem as problem:
@@ -94,10 +101,18 @@ class Doors:
         return form
 
     def _form(
-        self, request: Request, status: int = 200, error: str = "", back: str = "", name: str = ""
+        self,
+        request: Request,
+        status: int = 200,
+        error: str = "",
+        back: str = "",
+        name: str = "",
+        over: str = "",
     ) -> Response:
         back = back if _NEXT.fullmatch(back) else ""
-        return self._with_form(request, "sign_in.html", status, error=error, back=back, name=name)
+        return self._with_form(
+            request, "sign_in.html", status, error=error, back=back, name=name, over=over
+        )
 
     def _with_form(self, request: Request, template: str, status: int, **values: str) -> Response:
         """Return a page whose form only the browser that got it can send."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-WIDTH = 1000
+WIDTH = 1120
 #: a box of a name, the box in the middle, the distance between names
 BOX_W, BOX_H, PITCH = 226, 48, 66
 MID_W, MID_H = 216, 76
@@ -62,10 +62,12 @@ def _node(side: str, name: dict[str, Any], y: float, mid_y: float) -> Node:
     x = 10 if left else WIDTH - 10 - BOX_W
     edge, middle = (x + BOX_W, WIDTH / 2 - MID_W / 2) if left else (x, WIDTH / 2 + MID_W / 2)
     cy = y + BOX_H / 2
-    one, two = edge + (middle - edge) * 0.62, edge + (middle - edge) * 0.72
-    # the ends meet the middle box spread out, so that edges stay apart
+    # straight beside the words, then a curve; the ends stay apart
+    gap = middle - edge
+    bend, one, two = edge + gap * 0.58, edge + gap * 0.8, edge + gap * 0.78
     end = mid_y + max(-MID_H / 2 + 10, min(MID_H / 2 - 10, (cy - mid_y) * 0.14))
-    path = f"M{edge:.0f} {cy:.0f} C{one:.0f} {cy:.0f} {two:.0f} {end:.0f} {middle:.0f} {end:.0f}"
+    curve = f"C{one:.0f} {cy:.0f} {two:.0f} {end:.0f} {middle:.0f} {end:.0f}"
+    path = f"M{edge:.0f} {cy:.0f} H{bend:.0f} {curve}"
     return Node(
         side=side,
         x=x,

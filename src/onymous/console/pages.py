@@ -158,6 +158,7 @@ class Pages:
         shown = Shown(self._site.handles, view.mpid, wanted)
         model = {
             "view": view,
+            "last_seen": max(view.last_seen_ms, await self._rooms.finder.last_seen(view.pid)),
             "names": names_of(view, shown, names),
             "workspaces": workspaces_of(view, shown, names),
             "worth": worth_of(view, names),

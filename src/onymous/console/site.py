@@ -68,6 +68,8 @@ class Rooms(msgspec.Struct, kw_only=True):
     ties: Ties
     live: Live
     merging: Merging
+    #: whether the server is about to stop: live pages end then
+    ending: Callable[[], bool]
 
 
 class Problem(Exception):
@@ -119,7 +121,7 @@ class Visit:
             found = [
                 p
                 for p in self.site.places(self.user)
-                if str(p.scope) == params["scope"] and p.environment == params["environment"]
+                if p.scope == params["scope"] and p.environment == params["environment"]
             ]
             if not found:
                 raise Problem(404, "No such scope", "It does not exist, or it is not open to you.")
@@ -277,8 +279,11 @@ class Site:
         if "json" in wanted or "event-stream" in wanted:
             return Response("Sign in first.", 401, HEADERS, "text/plain")
         back = request.url.path if request.method == "GET" else ""
-        query = f"?next={urllib.parse.quote(back)}" if back not in ("", "/console") else ""
-        return self.redirect(f"/console/sign-in{query}")
+        query = {"next": back} if back not in ("", "/console") else {}
+        if COOKIE in request.cookies:
+            query["over"] = "1"
+        text = urllib.parse.urlencode(query, safe="/")
+        return self.redirect("/console/sign-in" + (f"?{text}" if text else ""))
 
 
 async def read_form(request: Request) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -41,7 +40,7 @@ class Stream:
         self._open += 1
         checked = time.monotonic()
         try:
-            async for group in self._rooms.live.follow(visit.place.pool):
+            async for group in self._rooms.live.follow(visit.place.pool, self._rooms.ending):
                 if time.monotonic() - checked > CHECK_S:
                     checked = time.monotonic()
                     user = await self._rooms.people.by_id(visit.user.id)
@@ -52,8 +51,6 @@ class Stream:
                     yield b": still here\n\n"
                 for arrived in group:
                     yield b"data: " + json.dumps(self._line(arrived)).encode() + b"\n\n"
-        except asyncio.CancelledError:
-            raise
         finally:
             self._open -= 1
 

@@ -184,12 +184,17 @@ def told(change: Happened, shown: Shown) -> dict[str, Any]:
     return {
         "kind": "identity",
         "title": change.operation.replace("_", " "),
-        "from": f"{change.workspace} / {change.input}",
+        "from": "by hand" if _by_hand(change) else f"{change.workspace} / {change.input}",
         "changes": [_changed(c, shown) for c in change.changes],
         "why": why(change),
         "request": change.request_id,
         "entry": change.entry,
     }
+
+
+def _by_hand(change: Happened) -> bool:
+    """Return whether no input sent this: number 0 is this server itself."""
+    return change.operation in ("merge", "unmerge", "unalias") and change.input == "local"
 
 
 def _changed(c: Changed, shown: Shown) -> dict[str, Any]:
@@ -207,7 +212,9 @@ def why(change: Happened) -> list[str]:
     """Return the reasons of a decision as sentences."""
     out = []
     made = any(c.change == "created" for c in change.changes)
-    if change.decided_by:
+    if _by_hand(change):
+        out.append("Someone decided this by hand: who and why stands under aliases and merges.")
+    elif change.decided_by:
         out.append(f"The profile was found by {label(change.decided_by)}.")
     elif made:
         out.append("No profile could be this one under the rules, so a new one was made.")

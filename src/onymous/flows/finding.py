@@ -6,6 +6,7 @@ import msgspec
 
 from onymous.flows.identity import NAME_OF, Resolver
 from onymous.flows.profiles import canonical
+from onymous.flows.seen import last_seen
 from onymous.rules.errors import Refusal
 from onymous.rules.identifiers import BY_CODE, BY_NAME, clean_value
 from onymous.rules.identity_types import TYPES, IdentityType
@@ -63,6 +64,14 @@ class Finder:
     def number(self, mpid: object) -> int | None:
         """Return the internal number of an MPID as it came in, or None for one that is none."""
         return self._resolver.mpids.parse(mpid)
+
+    async def last_seen(self, pid: int) -> int:
+        """Return when a profile was last seen by any request, in milliseconds; 0: never."""
+        async with self._store.read() as session:
+            rows = await session.rows(sql.PROFILE_BY_PID, pid)
+            written = await last_seen(session, pid)
+        stored = unpack_record(rows[0]).seen_ms if rows else 0
+        return max(stored, written, self._resolver.desk.seen.seen_ms(pid))
 
     async def _by_mpid(self, session: Session, pool: int, text: str) -> Record | None:
         pid = self._resolver.mpids.parse(text.strip())

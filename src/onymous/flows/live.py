@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
@@ -45,8 +45,8 @@ class Live:
             rows = await session.rows(console_sql.CHANGES_LATEST, pool, 0, limit)
         return [self._change(row) for row in rows]
 
-    async def follow(self, pool: int) -> AsyncIterator[list[Arrived]]:
-        """Yield what arrives from now on, oldest first; an empty list now and then in between."""
+    async def follow(self, pool: int, ending: Callable[[], bool]) -> AsyncIterator[list[Arrived]]:
+        """Yield what arrives until `ending`, oldest first; an empty list now and then between."""
         async with self._store.read() as session:
             newest = await session.rows(console_sql.CHANGES_LATEST, pool, 0, 1)
             top = (await session.rows(history_sql.BATCH_NEWEST))[0][0] or 0
@@ -55,7 +55,7 @@ class Live:
         told: OrderedDict[int, None] = OrderedDict(seen)
         spoke = time.monotonic()
         yield []
-        while True:
+        while not ending():
             await asyncio.sleep(LOOK_S)
             async with self._store.read() as session:
                 changes = await session.rows(console_sql.CHANGES_LATEST, pool, cursor, MOST)
