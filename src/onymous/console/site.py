@@ -69,7 +69,7 @@ class Rooms(msgspec.Struct, kw_only=True):
     live: Live
     merging: Merging
     #: whether the server is about to stop: live pages end then
-    ending: Callable[[], bool]
+    ending: Callable[[], bool] = lambda: False
 
 
 class Problem(Exception):
