@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 
 from onymous import worker
 from onymous.crypto import MasterKey, MpidCipher
+from onymous.flows.activity import Activity
 from onymous.flows.changes import Changes, publish
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics
@@ -116,6 +117,7 @@ class Core:
         self.spool = Spool(self.store, self.events, self.directory, self.diagnostics)
         self.undoing = Undoing(self.resolver, self.store)
         self.historian = Historian(self.store, self.resolver, self.directory)
+        self.activity = Activity(self.store, self.historian, self.bodies)
         self.changes = Changes(self.store, self.historian)
         await promise_drain(self.store, time.time_ns() // 1_000_000)
         self.desk.start()

@@ -25,6 +25,7 @@ from onymous.rules.errors import BodyTooLarge
 from onymous.settings import SettingError, Settings
 from onymous.tls import throw_away
 from onymous.web.about import AboutWeb
+from onymous.web.activity import ActivityWeb
 from onymous.web.aliases import AliasWeb
 from onymous.web.auth import Authenticator
 from onymous.web.changes import ChangesWeb
@@ -64,6 +65,7 @@ def application(core: Core, metrics: Metrics) -> Application:
         ChangesWeb(core.changes, auth),
         OAuthWeb(core.tokens),
         ProfilesWeb(core.store, core.profiles, core.tokens, core.reads, limits),
+        ActivityWeb(core.activity, core.profiles, core.tokens, core.reads, core.directory),
         s.max_event_body_bytes,
     )
     core.desk.on_commit = metrics.commit
@@ -71,7 +73,7 @@ def application(core: Core, metrics: Metrics) -> Application:
     return Application(table, identity, trusted, observe=metrics.request)
 
 
-async def console(core: Core) -> Asgi:
+async def console(core: Core, ending: Callable[[], bool]) -> Asgi:
     """Return the pages of a started core, for paths under /console."""
     people = People(core.store, core.key)
     timeline = Timeline(core.store, core.historian, core.directory, core.bodies)
@@ -84,6 +86,7 @@ async def console(core: Core) -> Asgi:
         ties=Ties(core.store, core.mpids),
         live=Live(core.store, core.historian, timeline),
         merging=core.merging,
+        ending=ending,
     )
     return console_app(rooms, await people.signing_key())
 
@@ -136,7 +139,7 @@ class Server:
         """Serve until told to stop (SIGINT, SIGTERM or `stop`), then answer what waits."""
         shown = with_console(self.settings)
         await self.core.start()
-        pages = await console(self.core) if shown else None
+        pages = await console(self.core, self._ending) if shown else None
         calm_collector()
         try:
             with tempfile.TemporaryDirectory(prefix="onymous-tls-") as folder:
@@ -155,6 +158,9 @@ class Server:
     def stop(self) -> None:
         """Stop accepting, answer what is under way, return from `run`."""
         self._uvicorn.should_exit = True
+
+    def _ending(self) -> bool:
+        return self._uvicorn.should_exit
 
     async def _tell(self, started: Callable[[], None] | None) -> None:
         while not self._uvicorn.started:

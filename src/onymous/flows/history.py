@@ -7,7 +7,7 @@ import msgspec
 from onymous.flows.answers import Question
 from onymous.flows.identity import NAME_OF, Resolver
 from onymous.flows.seen import last_seen
-from onymous.flows.tenants import Directory
+from onymous.flows.tenants import Directory, Names
 from onymous.rules.batches import usable
 from onymous.rules.errors import NotFound
 from onymous.rules.ledger import KINDS, Entry, Line, as_of
@@ -141,6 +141,11 @@ class Historian:
             )
             for code, key, shown, since, origin in as_of(lines, at_ms)
         ]
+
+    @property
+    def names(self) -> Names:
+        """Return the names of inputs and workspaces."""
+        return self._directory.names
 
     def mpid(self, pid: int) -> str:
         """Return the MPID of an internal number."""

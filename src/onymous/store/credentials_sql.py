@@ -58,3 +58,22 @@ REVOKED_ADD = (
 )
 REVOKED_COUNT = "SELECT count(*) FROM revoked_token WHERE credential = ?"
 REVOKED_FORGET = "DELETE FROM revoked_token WHERE until <= ?"
+
+# -- user activity ------------------------------------------------------------------------------
+
+#: batches of a person in a workspace from .. to, older than (time, number), newest first; input
+#: and device 0 stand for all. The casts tell PostgreSQL the width of what is only compared with 0
+ACTIVITY_BATCHES = (
+    "SELECT b.id, b.pid, b.at, b.received, b.input, b.dictionary, b.body FROM batch b"
+    " WHERE b.pid = ? AND b.at >= ? AND b.at <= ? AND (b.at < ? OR b.id < ?) AND b.workspace = ?"
+    " AND (CAST(? AS BIGINT) = 0 OR b.input = ?) AND (CAST(? AS BIGINT) = 0 OR b.device = ?)"
+    " ORDER BY b.at DESC, b.id DESC LIMIT ?"
+)
+ACTIVITY_CHANGES = (
+    "SELECT seq, pid, at, body FROM ledger"
+    " WHERE pid = ? AND at >= ? AND at <= ? AND (at < ? OR seq < ?)"
+    " ORDER BY at DESC, seq DESC LIMIT ?"
+)
+ACTIVITY_BATCH = (
+    "SELECT b.pid, b.at, b.workspace, b.device, b.dictionary, b.body FROM batch b WHERE b.id = ?"
+)

@@ -58,11 +58,12 @@ TALLY_ADD = (
     " DO UPDATE SET worth = tally.worth + excluded.worth,"
     " sessions = tally.sessions + excluded.sessions"
 )
-#: of one person in a window; device 0 stands for all devices
+#: of one person in a window; device 0 stands for all devices (the cast: PostgreSQL takes what is
+#: compared with 0 for 32 bits)
 TALLY_SUM = (
     "SELECT workspace, platform, CAST(sum(worth) AS BIGINT), CAST(sum(sessions) AS BIGINT)"
     " FROM tally"
-    " WHERE pid = ? AND at >= ? AND at <= ? AND (device = ? OR ? = 0)"
+    " WHERE pid = ? AND at >= ? AND at <= ? AND (device = ? OR CAST(? AS BIGINT) = 0)"
     " GROUP BY workspace, platform ORDER BY workspace, platform"
 )
 TALLY_ERASE = "DELETE FROM tally WHERE pid = ?"

@@ -14,7 +14,7 @@ SCHEME = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
 
 def paths(answers: Answers) -> dict[str, Any]:
     """Return the paths; `answers` makes the documented statuses."""
-    return {**_token_paths(answers), **_profile_paths(answers)}
+    return {**_token_paths(answers), **_profile_paths(answers), **_activity_paths(answers)}
 
 
 def _token_paths(answers: Answers) -> dict[str, Any]:
@@ -108,6 +108,39 @@ def _profile_paths(answers: Answers) -> dict[str, Any]:
             "post": {"operationId": "profile_by_post", **by_mpid},
         },
     }
+
+
+def _activity_paths(answers: Answers) -> dict[str, Any]:
+    place = [*_place("workspace"), MPID]
+    number = {"name": "id", "in": "path", "required": True, "schema": {"type": "integer"}}
+    page = {
+        "operationId": "activity",
+        "x-extension": True,
+        "summary": "A person's timeline (permission activity:read).",
+        "description": "Batches of the workspace and identity changes as one list, newest first.",
+        "parameters": [
+            *place,
+            _query("from", "integer", "Not before this time (ms)."),
+            _query("to", "integer", "Not after this time (ms)."),
+            _query("input", "string", "Name of an input of the workspace."),
+            _query("device", "string", "Device application stamp."),
+            _query("event_type", "string", "Only batches with such an event, or identity_change."),
+            _query("after", "string", "`next` of the page before."),
+            _query("limit", "integer", "Entries on a page, 1 to 500; 50 by default."),
+        ],
+        "responses": answers(200, 400, 401, 403, 404),
+        "security": BEARER,
+    }
+    batch = {
+        "operationId": "activity_batch",
+        "x-extension": True,
+        "summary": "One batch of a person as it was sent (permission activity:read).",
+        "parameters": [*place, number],
+        "responses": answers(200, 400, 401, 403, 404),
+        "security": BEARER,
+    }
+    path = "/v1/activity/{workspace}/{mpid}"
+    return {path: {"get": page}, f"{path}/batches/{{id}}": {"get": batch}}
 
 
 def _either(name: str) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class ProfilesWeb:
         """Answer one request: calls `respond` once, at once where the engine can."""
         now_ms = time.time_ns() // 1_000_000
         try:
-            holder = self._tokens.check(_bearer(call), now_ms)
+            holder = self._tokens.check(bearer(call), now_ms)
             if self._at_once:
                 respond(_now(self._answer(op, call, holder, now_ms)))
                 return
@@ -101,7 +101,7 @@ class ProfilesWeb:
     async def answer(self, op: str, call: Call) -> Reply:
         """Answer `profile` or `resolve`, also for a token other processes have just made."""
         now_ms = time.time_ns() // 1_000_000
-        holder = await self._tokens.check_again(_bearer(call), now_ms)
+        holder = await self._tokens.check_again(bearer(call), now_ms)
         return await self._answer(op, call, holder, now_ms)
 
     async def _answer(self, op: str, call: Call, holder: Holder, now_ms: int) -> Reply:
@@ -229,7 +229,8 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _bearer(call: Call) -> bytes | None:
+def bearer(call: Call) -> bytes | None:
+    """Return the Authorization header."""
     for name, value in call.headers:
         if name == b"authorization":
             return value

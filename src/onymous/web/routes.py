@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from onymous.web.about import AboutWeb
+from onymous.web.activity import ActivityWeb
 from onymous.web.aliases import AliasWeb
 from onymous.web.changes import ChangesWeb
 from onymous.web.events import EventsWeb
@@ -22,6 +23,7 @@ def routes(
     changes: ChangesWeb,
     oauth: OAuthWeb,
     profiles: ProfilesWeb,
+    activity: ActivityWeb,
     max_event_body: int,
 ) -> list[Route]:
     """Return all routes; earlier ones win."""
@@ -33,6 +35,7 @@ def routes(
         *_config(events),
         *_merges(merges),
         *_oauth(oauth),
+        *_activity(activity),
         Route("GET", ("/v1/changes",), changes.page, "changes"),
         Route("GET", ("/v1/changes/stream",), changes.stream, "changes_stream"),
         Route("GET", ("/healthz",), about.health, "health"),
@@ -50,6 +53,14 @@ def _profiles(web: ProfilesWeb) -> list[Route]:
         Route("GET", (by_mpid,), web.read, "profile", start=web.start),
         Route("POST", (resolve,), web.resolve, "resolve", start=web.start),
         Route("POST", (by_mpid,), web.read, "profile", start=web.start),
+    ]
+
+
+def _activity(web: ActivityWeb) -> list[Route]:
+    path = "/v1/activity/{workspace}/{mpid}"
+    return [
+        Route("GET", (path,), web.page, "activity"),
+        Route("GET", (f"{path}/batches/{{id}}",), web.batch, "activity_batch"),
     ]
 
 
