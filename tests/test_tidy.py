@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": {"*"},
     "serving": {"*"},
     "library": {"app", "settings", "flows", "rules"},
-    "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"},
+    "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"}
+    | {"store.sql", "store.sqlite", "store.port"},
     "commands": {"app", "serving", "library", "lab", "settings", "observe", "crypto", "flows"}
     | {"store.port", "worker", "rules", "readers"},
     "cli": {"commands"},

@@ -4,6 +4,7 @@ Importing a file of `commands` adds its commands to the application.
 """
 
 from onymous.commands import (
+    bench,
     check,
     conflicts,
     credentials,
@@ -23,6 +24,7 @@ from onymous.commands.common import app
 
 #: every file that adds commands
 COMMANDS = (
+    bench,
     check,
     conflicts,
     credentials,
