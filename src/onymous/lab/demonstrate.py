@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from rich.console import Console
 
 from onymous.app import running
+from onymous.flows.people import People, new_password
 from onymous.flows.tenants import apply
 from onymous.lab.clickstream import NoClickStream, fetch_wheel, steps_from_wheel
 from onymous.lab.demo import Outcome, Watched, as_json, drive, show, story
@@ -46,6 +47,8 @@ workspaces:
 """
 #: the demo sends as fast as it can; real people are slower
 CLICKS = 8_000
+#: how long the demo's sign-in link works
+LINK_MS = 12 * 3_600_000
 
 
 async def demonstrate(
@@ -64,7 +67,7 @@ async def demonstrate(
     """Run the whole demo; raises `SettingError` for a folder that is not the demo's."""
     if world not in PRESETS:
         raise SettingError(f"world must be one of {', '.join(PRESETS)}")
-    keys = await _prepare(folder)
+    keys, token = await _prepare(folder)
     app, server = keys["website"], keys["backend"]
     console.print("Onymous: one person, many names. Starting a server ...")
     async with _served(folder, port) as url:
@@ -76,17 +79,22 @@ async def demonstrate(
             outcomes += await _clicks(url, who, console)
         await _present(outcomes, stream, url, server, console, as_json)
         if stay:
-            await _stay(url, server, console)
+            await _stay(url, server, f"{url}/console/welcome/{token}", console)
 
 
-async def _prepare(folder: pathlib.Path) -> dict[str, tuple[str, str]]:
-    """Make a fresh demo folder with the starter tenants; return their credentials."""
+async def _prepare(folder: pathlib.Path) -> tuple[dict[str, tuple[str, str]], str]:
+    """Make a fresh demo folder with the starter tenants; return their credentials, and the token
+    of a link that signs in to the console once.
+    """
     _empty(folder)
     settings = load({"store": f"sqlite:{folder}"}, environ={})
     async with running(settings) as core:
         now = time.time_ns() // 1_000_000
         out = await apply(core.store, core.key, TENANTS, actor="demo", now_ms=now)
-    return {c.input: (c.api_key, c.secret) for c in out.credentials}
+        people = People(core.store, core.key)
+        await people.add("demo", "admin", new_password(), (), actor="demo")
+        token = await people.link("demo", actor="demo", lasts_ms=LINK_MS)
+    return {c.input: (c.api_key, c.secret) for c in out.credentials}, token
 
 
 def _empty(folder: pathlib.Path) -> None:
@@ -155,10 +163,11 @@ async def _present(
         await asyncio.to_thread(story, url, *server, chosen[1], console)
 
 
-async def _stay(url: str, server: tuple[str, str], console: Console) -> None:
+async def _stay(url: str, server: tuple[str, str], link: str, console: Console) -> None:
     """Leave the server up until interrupted."""
     key, secret = server
     console.print(f"\nThe server stays up: [bold]{url}/docs[/] shows its API. Ctrl-C ends it.")
+    console.print(f"See the people (the link signs you in once): [bold]{link}[/]", soft_wrap=True)
     console.print("Ask it yourself (from another terminal):")
     console.print(
         f"  uv run onymous resolve --url {url} --key {key} --secret {secret} email=WHO@EXAMPLE.COM",
