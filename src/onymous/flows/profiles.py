@@ -112,6 +112,45 @@ class Profiles:
         async with self._store.read() as session:
             return await read_profile(session, self._mpids, pool, pid, now_ms)
 
+    async def shown(self, scope: int, pid: int, now_ms: int) -> ProfileView | None:
+        """Return a profile of either environment of a scope, without `aliases_out`; or None.
+
+        Nearly every profile is neither merged nor aliased: those take one round. Never waits
+        where the store has `rows_now`.
+        """
+        args = (pid, pid, pid, pid, pid)
+        if self._store.rows_now is not None:
+            rows = self._store.rows_now(history_sql.PERSON_PLAIN, *args)
+        else:
+            async with self._store.read() as session:
+                rows = await session.rows(history_sql.PERSON_PLAIN, *args)
+        if all(row[0] < 2 for row in rows):
+            return _plain(rows, scope, self._mpids)
+        for pool in (scope * 2, scope * 2 + 1):
+            view = await self.profile(pool, pid, now_ms)
+            if view is not None:
+                return view
+        return None
+
+
+def _plain(rows: list[Row], scope: int, mpids: Mpids) -> ProfileView | None:
+    """Return the profile of rows of `PERSON_PLAIN` that need nothing more."""
+    view: ProfileView | None = None
+    persons: dict[int, Person] = {}
+    for row in rows:
+        if row[0]:
+            persons[row[1]] = _person.decode(bytes(row[7]))
+        else:
+            record = unpack_record(row[1:])
+            if record.pool // 2 == scope and not record.flags & ERASED:
+                view = _empty(record, mpids)
+    if view is not None:
+        for workspace in sorted(persons):
+            _take(view, workspace, persons[workspace])
+        _seen(view, persons)
+        _conclude(view)
+    return view
+
 
 class Side(msgspec.Struct, frozen=True):
     """A part of history that belongs to a profile: all of a record, or the window of an alias."""
@@ -201,11 +240,7 @@ async def _add(session: Session, view: ProfileView, side: Side) -> None:
             _names(view, record)
             view.merged.append(record.pid)
         for workspace, person in persons.items():
-            old = view.workspaces.get(workspace)
-            view.workspaces[workspace] = person if old is None else combine(old, person)
-            for platform in sorted({*person.worth, *person.sessions}):
-                worth, sessions = person.worth.get(platform, 0), person.sessions.get(platform, 0)
-                add_counts(view.counts, Counts(workspace, platform, worth, sessions))
+            _take(view, workspace, person)
     else:
         device = device_number(side.stamp)
         rows = await session.rows(
@@ -213,6 +248,20 @@ async def _add(session: Session, view: ProfileView, side: Side) -> None:
         )
         for workspace, platform, worth, sessions in rows:
             add_counts(view.counts, Counts(workspace, platform, worth, sessions))
+    _seen(view, persons)
+
+
+def _take(view: ProfileView, workspace: int, person: Person) -> None:
+    """Add what a workspace knows of a whole record."""
+    old = view.workspaces.get(workspace)
+    view.workspaces[workspace] = person if old is None else combine(old, person)
+    for platform in sorted({*person.worth, *person.sessions}):
+        worth, sessions = person.worth.get(platform, 0), person.sessions.get(platform, 0)
+        add_counts(view.counts, Counts(workspace, platform, worth, sessions))
+
+
+def _seen(view: ProfileView, persons: dict[int, Person]) -> None:
+    """Add what holds for a window as well: first seen, and where installs came from."""
     for workspace, person in persons.items():
         here = view.attributed.setdefault(workspace, [])
         here += [a for a in person.attributions if a not in here]

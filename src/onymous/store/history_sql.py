@@ -48,6 +48,18 @@ PERSON_PUT = (
     " ON CONFLICT (pid, workspace) DO UPDATE SET stored = excluded.stored, body = excluded.body"
 )
 PERSONS_OF = "SELECT workspace, stored, body FROM person WHERE pid = ? ORDER BY workspace"
+#: all of a profile that is neither merged nor aliased, in one round: rows of 0 its record, 1 what
+#: a workspace knows; any other row says that more has to be read
+PERSON_PLAIN = (
+    "SELECT 0, pid, pool, created, seen, flags, source, body FROM profile WHERE pid = ?"
+    " UNION ALL SELECT 1, workspace, stored, 0, 0, 0, NULL, body FROM person WHERE pid = ?"
+    " UNION ALL SELECT 2, id, 0, 0, 0, 0, NULL, NULL FROM merge"
+    " WHERE source = ? AND undone IS NULL"
+    " UNION ALL SELECT 3, id, 0, 0, 0, 0, NULL, NULL FROM merge"
+    " WHERE destination = ? AND undone IS NULL"
+    " UNION ALL SELECT 4, id, 0, 0, 0, 0, NULL, NULL FROM alias"
+    " WHERE destination = ? AND outcome = 'applied'"
+)
 PERSONS_ERASE = "DELETE FROM person WHERE pid = ?"
 
 # -- what counts --------------------------------------------------------------------------------

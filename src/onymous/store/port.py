@@ -103,6 +103,8 @@ class Store(Protocol):
     engine: str
     #: find on the caller's thread without waiting, where the engine can; else None
     find_now: Callable[[Sequence[Probe]], list[Found]] | None
+    #: run one SELECT on the caller's thread without waiting, where the engine can; else None
+    rows_now: Callable[..., list[Row]] | None
 
     async def start(self) -> None:
         """Open, migrate to the newest schema; raise `SchemaMismatch` if that is impossible."""

@@ -217,6 +217,7 @@ class PostgresStore:
 
     engine = "postgresql"
     find_now: Callable[[Sequence[Probe]], list[Found]] | None = None
+    rows_now: Callable[..., list[Row]] | None = None
 
     def __init__(self, url: str, *, connections: int = 4) -> None:
         self._url, self._connections = url, connections

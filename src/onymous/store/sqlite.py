@@ -194,6 +194,7 @@ class SqliteStore:
         #: connections of `read` that are not in use
         self._sessions: list[apsw.Connection] = []
         self.find_now: Callable[[Sequence[Probe]], list[Found]] | None = self._find_now
+        self.rows_now: Callable[..., list[Row]] | None = self._rows_now
 
     async def start(self) -> None:
         """Open the folder and bring the schema up to date."""
@@ -228,6 +229,12 @@ class SqliteStore:
             return [find_in(db, probe) for probe in probes]
         finally:
             db.execute("COMMIT")
+
+    def _rows_now(self, statement: str, *args: object) -> list[Row]:
+        try:
+            return list(self._reader.execute(statement, args))
+        except apsw.Error as error:
+            raise _explained("read", error) from None
 
     async def upkeep(self, now_ms: int) -> None:
         """Nothing: one folder needs none."""

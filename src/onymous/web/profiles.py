@@ -58,6 +58,8 @@ class Wanted(msgspec.Struct, frozen=True):
     #: the same as text, for the audit
     text: str
     as_text: bool
+    #: whether worth is asked for, which is split by workspace
+    worth: bool
 
 
 _resolve = msgspec.json.Decoder(ResolveBody)
@@ -72,8 +74,9 @@ class ProfilesWeb:
         self._store, self._profiles, self._tokens = store, profiles, tokens
         self._reads, self._limits = reads, limits
         self._queries: dict[bytes, Wanted] = {}
+        self._places: dict[tuple[str, str, str], tuple[Holder, Workspace]] = {}
         #: whether reading never waits, so that a read needs no task of its own
-        self._at_once = store.find_now is not None
+        self._at_once = store.rows_now is not None and store.find_now is not None
 
     def start(self, op: str, call: Call, respond: Respond) -> None:
         """Answer one request: calls `respond` once, at once where the engine can."""
@@ -107,7 +110,7 @@ class ProfilesWeb:
     async def _answer(self, op: str, call: Call, holder: Holder, now_ms: int) -> Reply:
         holder.need(PERMISSION)
         self._count(holder)
-        workspace = addressed(self._tokens, call, holder)
+        workspace = self._addressed(call, holder)
         wanted = self._wanted(call)
         if op == "resolve":
             view = await self._by_identity(call, workspace, now_ms)
@@ -123,11 +126,7 @@ class ProfilesWeb:
     def _reply(
         self, call: Call, view: ProfileView, workspace: Workspace, holder: Holder, wanted: Wanted
     ) -> Reply:
-        readable = {
-            n: w
-            for n in holder.workspaces
-            if (w := self._tokens.workspaces.get(n)) and w.scope == workspace.scope
-        }
+        readable = self._readable(workspace, holder) if wanted.worth else {}
         raw = _encode(body(Shown(view, workspace, readable), wanted.fields, as_text=wanted.as_text))
         # changes of identities store nothing else, so the time alone would not tell them
         digest = hashlib.blake2b(raw, digest_size=6).hexdigest()
@@ -138,6 +137,11 @@ class ProfilesWeb:
             return Reply(304, b"", headers)
         return Reply(200, raw, headers)
 
+    def _readable(self, workspace: Workspace, holder: Holder) -> dict[int, Workspace]:
+        """Return the workspaces of a scope that a credential may read."""
+        found = ((n, self._tokens.workspaces.get(n)) for n in holder.workspaces)
+        return {n: w for n, w in found if w is not None and w.scope == workspace.scope}
+
     async def by_mpid(self, text: str, workspace: Workspace, now_ms: int) -> ProfileView | None:
         """Return the profile of an MPID in either environment of a workspace's scope, or None.
 
@@ -146,11 +150,7 @@ class ProfilesWeb:
         pid = parse_mpid(self._profiles, text)
         if pid is None:
             return None
-        for pool in (workspace.scope * 2, workspace.scope * 2 + 1):
-            view = await self._profiles.profile(pool, pid, now_ms)
-            if view is not None:
-                return view
-        return None
+        return await self._profiles.shown(workspace.scope, pid, now_ms)
 
     async def _by_identity(
         self, call: Call, workspace: Workspace, now_ms: int
@@ -173,14 +173,28 @@ class ProfilesWeb:
         pool = workspace.scope * 2 + (given.environment_type == "development")
         found = (await self._store.find([Probe(pool, {kind.code: key})]))[0]
         holders = found.holders.get((kind.code, key), [])
-        return await self._profiles.profile(pool, holders[0], now_ms) if holders else None
+        return await self._profiles.shown(workspace.scope, holders[0], now_ms) if holders else None
+
+    def _addressed(self, call: Call, holder: Holder) -> Workspace:
+        """Return the workspace of a path; the answer is kept for as long as the token is."""
+        parts = call.parts
+        key = (parts["org"], parts["account"], parts["workspace"])
+        known = self._places.get(key)
+        if known is not None and known[0] is holder:
+            return known[1]
+        workspace = addressed(self._tokens, call, holder)
+        if len(self._places) >= _MOST_QUERIES:
+            self._places.clear()
+        self._places[key] = (holder, workspace)
+        return workspace
 
     def _wanted(self, call: Call) -> Wanted:
         known = self._queries.get(call.query)
         if known is None:
             params = call.params()
             names = fields(params.get("fields"))
-            known = Wanted(names, ",".join(names), flag(params, "mpid_as_string"))
+            text, worth = ",".join(names), "lifetime_value" in names
+            known = Wanted(names, text, flag(params, "mpid_as_string"), worth)
             if len(self._queries) >= _MOST_QUERIES:
                 self._queries.clear()
             self._queries[call.query] = known
