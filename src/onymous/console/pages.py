@@ -96,7 +96,7 @@ class Pages:
         """Show what a batch said, masked; a POST shows it in full and is written down."""
         params = visit.request.path_params
         view = await self._view(visit, params["mpid"])
-        number = int(params["batch"]) if len(params["batch"]) < 19 else 0
+        number = params["batch"] if params["batch"] < 1 << 62 else 0
         found = await self._rooms.timeline.batch(view.pid, number, visit.now_ms)
         if found is None:
             raise Problem(404, "No such batch", "It does not exist, or is not this person's.")

@@ -1,0 +1,523 @@
+"""The console over plain HTTP: who may do what, forged forms, hostile names, foreign scopes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+from typing import Any
+
+import httpx
+import pytest
+from tests.console.making import (
+    ANNA,
+    NASTY,
+    PASSWORD,
+    Someone,
+    batch,
+    bought,
+    console,
+    here,
+    someone,
+    story,
+    token,
+)
+from tests.web.serving import Running, running
+
+from onymous.console.app import console_app
+from onymous.console.masking import mask, masked_json
+from onymous.console.site import Rooms
+from onymous.flows.people import TRIES_HERE, TRIES_S, Attempts, People, PeopleProblem
+
+OPEN = {"/console/sign-in", "/console/welcome/{token}", "/console/static"}
+
+
+async def audits(it: Running) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """Return (actor, action, subject, detail) of the whole audit."""
+    async with it.server.core.store.read() as session:
+        rows = await session.rows("SELECT actor, action, subject, detail FROM audit ORDER BY id")
+    return [(a, b, c, json.loads(bytes(d))) for a, b, c, d in rows]
+
+
+def routes() -> list[tuple[str, str]]:
+    """Return (method, path) of every route of the console, as its own table has them."""
+    rooms: Any = Rooms(**dict.fromkeys(Rooms.__struct_fields__))
+    app: Any = console_app(rooms, b"k" * 32)
+    out = []
+    for route in app.routes:
+        if route.path in OPEN:
+            continue
+        path = route.path
+        for name, value in (("scope:int", "1"), ("environment", "production"), ("mpid", "5")):
+            path = path.replace("{" + name + "}", value)
+        path = path.replace("{batch:int}", "1").replace("{number}", "1")
+        assert "{" not in path
+        out += [(method, path) for method in sorted(route.methods - {"HEAD"})]
+    return out
+
+
+async def test_strangers_see_nothing_but_the_door(tmp_path: pathlib.Path, place: Any) -> None:
+    assert len(routes()) >= 15
+    async with console(place, tmp_path) as it:
+        for method, path in [*routes(), ("GET", "/console/no/such/page")]:
+            answer = await it.client.request(method, path)
+            assert answer.status_code == 303, (method, path)
+            assert answer.headers["location"].startswith("/console/sign-in"), path
+            assert answer.headers["cache-control"] == "no-store"
+            assert "access-control-allow-origin" not in answer.headers
+        asked = await it.client.get(
+            "/console/1/production/live/stream", headers={"accept": "text/event-stream"}
+        )
+        assert asked.status_code == 401
+
+
+async def test_forms_need_the_token_of_their_session(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "helen") as helen:
+        for method, path in routes():
+            if method != "POST":
+                continue
+            for csrf in ({}, {"csrf": "wrong"}, {"csrf": ""}):
+                answer = await helen.client.post(path, data={"q": "x", **csrf})
+                assert answer.status_code == 403, path
+                assert "no longer valid" in answer.text
+        home = await here(it)
+        foreign = await helen.client.post(
+            f"{home}/search",
+            data={"csrf": helen.csrf, "q": "x"},
+            headers={"sec-fetch-site": "cross-site"},
+        )
+        assert foreign.status_code == 403
+        # the token of another session is of no use
+        async with someone(it, "boss") as boss:
+            answer = await helen.client.post(f"{home}/search", data={"csrf": boss.csrf, "q": "x"})
+            assert answer.status_code == 403
+
+
+async def test_signing_in_and_out(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it:
+        who = Someone(it.url)
+        async with who.client:
+            answer = await who.sign_in("helen", "not her password")
+            assert answer.status_code == 401 and "do not belong together" in answer.text
+            assert (await who.sign_in("nobody", PASSWORD)).status_code == 401
+            answer = await who.sign_in(" Helen ")
+            assert answer.status_code == 303
+            cookie = answer.headers["set-cookie"]
+            for word in ("HttpOnly", "SameSite=strict", "Path=/console"):
+                assert word in cookie
+            assert "Secure" not in cookie
+            again = await who.get("/console/sign-in")
+            assert again.status_code == 303
+            stolen = dict(who.client.cookies)
+            assert (await who.post("/console/sign-out")).status_code == 303
+            async with httpx.AsyncClient(base_url=it.url, cookies=stolen, trust_env=False) as thief:
+                late = await thief.get("/console")
+                assert late.headers["location"] == "/console/sign-in?over=1"
+                assert "session has ended" in (await thief.get(late.headers["location"])).text
+        log = await audits(it)
+        assert ("console/helen", "sign in", "helen", {}) in log
+
+
+async def test_a_cookie_cannot_be_made_up(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "rita") as rita:
+        cookie = rita.client.cookies["onymous_console"]
+        head, _, tail = cookie.partition(".")
+        for forged in (head, f"{head}A.{tail}", "", "WzEsMSwieCJd.aaaa.bbbb", "ü".encode().hex()):
+            async with httpx.AsyncClient(
+                base_url=it.url, cookies={"onymous_console": forged}, trust_env=False
+            ) as thief:
+                assert (await thief.get("/console")).status_code == 303
+
+
+async def test_tries_are_counted(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it:
+        who = Someone(it.url)
+        async with who.client:
+            for _ in range(TRIES_HERE):
+                assert (await who.sign_in("helen", "wrong password")).status_code == 401
+            answer = await who.sign_in("helen")
+            assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
+            assert (await who.sign_in("rita")).status_code == 303
+
+
+def test_tries_are_forgotten_after_a_while() -> None:
+    now = 0.0
+    attempts = Attempts(lambda: now)
+    for _ in range(TRIES_HERE):
+        attempts.failed("1.2.3.4", "Helen")
+    assert attempts.wait_s("1.2.3.4", "helen ") > 0
+    assert attempts.wait_s("5.6.7.8", "helen") == 0
+    now = TRIES_S + 1
+    assert attempts.wait_s("1.2.3.4", "helen") == 0
+
+
+async def test_links_work_once(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it:
+        people = People(it.server.core.store, it.server.core.key)
+        key = await people.link("helen", actor="test")
+        late = await people.link("rita", actor="test", lasts_ms=-1)
+        for word, status in ((key, 303), (key, 410), (late, 410), ("made-up", 410)):
+            who = Someone(it.url)
+            async with who.client:
+                form = await who.get(f"/console/welcome/{word}")
+                assert form.status_code == 200
+                # looking at the page does not use the link up
+                assert (await who.get(f"/console/welcome/{word}")).status_code == 200
+                data = {"csrf": token(form.text)}
+                answer = await who.client.post(f"/console/welcome/{word}", data=data)
+                assert answer.status_code == status
+
+
+async def test_removing_and_new_passwords_end_sessions(tmp_path: pathlib.Path, place: Any) -> None:
+    async with (
+        console(place, tmp_path) as it,
+        someone(it, "helen") as helen,
+        someone(it, "rita") as rita,
+    ):
+        people = People(it.server.core.store, it.server.core.key)
+        await people.remove("helen", actor="test")
+        await people.set_password("RITA", "another password", actor="test")
+        for who in (helen, rita):
+            assert (await who.get("/console")).headers["location"].startswith("/console/sign-in")
+        with pytest.raises(PeopleProblem):
+            await people.remove("helen", actor="test")
+        for name, role, password in (("rita", "admin", PASSWORD), ("x", "king", PASSWORD)):
+            with pytest.raises(PeopleProblem):
+                await people.add(name, role, password, (), actor="test")
+        with pytest.raises(PeopleProblem):
+            await people.add("new", "admin", "short", (), actor="test")
+        async with it.server.core.store.read() as session:
+            rows = await session.rows("SELECT password FROM console_user")
+        assert all(row[0].startswith("scrypt$15$8$1$") for row in rows)
+
+
+async def test_search_finds_exactly_and_says_nothing_in_addresses(
+    tmp_path: pathlib.Path, place: Any
+) -> None:
+    async with console(place, tmp_path) as it, someone(it, "rita") as rita:
+        mpid = await story(it)
+        home = await here(it)
+        person = f"{home}/person/{mpid}"
+        for text, kind in (
+            (" Anna@X.io ", ""),
+            ("cust-4711", ""),
+            ("cust-4711", "customerid"),
+            (mpid, ""),
+            (mpid, "mpid"),
+        ):
+            answer = await rita.post(f"{home}/search", q=text, type=kind)
+            assert answer.status_code == 303 and answer.headers["location"] == person, text
+        for text, kind in (("cust-47", ""), ("cust-4711", "email"), ("anna@x.io", "mpid")):
+            answer = await rita.post(f"{home}/search", q=text, type=kind)
+            assert answer.status_code == 200 and "Nobody holds" in answer.text
+        for text in ("", "  ", "x" * 300):
+            assert (await rita.post(f"{home}/search", q=text)).status_code == 400
+        assert (await rita.get(f"{home}/search?q=anna@x.io")).status_code == 405
+
+
+async def test_several_holders_are_listed(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "rita") as rita:
+        shared = {"device_application_stamp": "shared-tablet-1"}
+        one = (await it.ask("login", {"customerid": "first-one", **shared})).json()["mpid"]
+        two = (await it.ask("login", {"customerid": "second-one", **shared})).json()["mpid"]
+        answer = await rita.post(f"{await here(it)}/search", q="shared-tablet-1")
+        assert answer.status_code == 200
+        assert one in answer.text and two in answer.text
+        assert "first-one" not in answer.text and "shared-tablet" not in answer.text
+
+
+async def test_nothing_is_shown_before_it_is_revealed(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "helen") as helen:
+        mpid = await story(it)
+        home = await here(it)
+        page = await helen.get(f"{home}/person/{mpid}")
+        assert page.status_code == 200
+        assert page.headers["cache-control"] == "no-store"
+        for secret in (*ANNA.values(), "Anna", "Malmö", "5da9e5c9", "onerror"):
+            assert secret not in page.text, secret
+        assert "a***@x.io" in page.text and "****11" in page.text
+        search = await helen.get(home)
+        assert not any(secret in search.text for secret in ANNA.values())
+
+
+async def test_reveals_are_exact_and_audited(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "helen") as helen:
+        mpid = await story(it)
+        person = f"{await here(it)}/person/{mpid}"
+        page = (await helen.get(person)).text
+        handle = page.split("a***@x.io")[0].rpartition('data-v="')[2].partition('"')[0]
+        shown = await helen.post(f"{person}/reveal", value=handle)
+        assert "anna@x.io" in shown.text and "cust-4711" not in shown.text
+        headers = {"accept": "application/json"}
+        data = {"csrf": helen.csrf, "value": "all-names"}
+        every = await helen.client.post(f"{person}/reveal", data=data, headers=headers)
+        assert set(every.json().values()) >= set(ANNA.values())
+        assert (await helen.post(f"{person}/reveal", value="made-up")).status_code == 404
+        assert (await helen.post(f"{person}/reveal")).status_code == 404
+        log = [(w, s, d["field"]) for w, a, s, d in await audits(it) if a == "reveal"]
+        assert log[0] == ("console/helen", mpid, "email")
+        assert {field for _, _, field in log} >= {"customerid", "device_application_stamp"}
+        assert "anna@x.io" not in json.dumps(await audits(it))
+
+
+async def test_hostile_values_are_text(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "helen") as helen:
+        answer = await it.ask("login", {"customerid": NASTY, "email": '"><u>@x.io'})
+        mpid = answer.json()["mpid"]
+        await batch(
+            it,
+            user_identities={"customer_id": NASTY},
+            events=[{"event_type": NASTY, "data": {"event_name": NASTY}}],
+            user_attributes={NASTY: NASTY},
+            device_info={"platform": NASTY, "device_model": NASTY},
+            consent_state={"gdpr": {NASTY: {"consented": True, "document": NASTY}}},
+        )
+        home = await here(it)
+        person = f"{home}/person/{mpid}"
+        pages = [await helen.get(person), await helen.get(home)]
+        for group in ("all-names", "all-attributes"):
+            pages.append(await helen.post(f"{person}/reveal", value=group))
+        found = pages[0].text.partition("/batch/")[2].partition('"')[0]
+        pages.append(await helen.post(f"{person}/batch/{found}"))
+        pages.append(await helen.post(f"{home}/search", q=NASTY, type="email"))
+        for page in pages:
+            assert page.status_code == 200
+            assert "<img src=x" not in page.text and '"><u>' not in page.text
+        assert "&lt;img src=x" in pages[2].text
+        policy = pages[0].headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy
+
+
+async def test_roles(tmp_path: pathlib.Path, place: Any) -> None:
+    async with (
+        console(place, tmp_path) as it,
+        someone(it, "rita") as rita,
+        someone(it, "helen") as helen,
+        someone(it, "boss") as boss,
+    ):
+        mpid = await story(it)
+        home = await here(it)
+        person = f"{home}/person/{mpid}"
+        page = await rita.get(person)
+        assert "Reveal" not in page.text and "Merge another" not in page.text
+        number = page.text.partition("/batch/")[2].partition('"')[0]
+        for path in (
+            f"{person}/reveal",
+            f"{person}/batch/{number}",
+            f"{home}/merge/preview",
+            f"{home}/merge",
+            f"{person}/merge/1/undo",
+            f"{person}/alias/1/undo",
+        ):
+            answer = await rita.post(path, value="all-names", source=mpid, destination=mpid)
+            assert answer.status_code == 403, path
+            assert "does not include" in answer.text
+        assert (await helen.get("/console/audit")).status_code == 403
+        assert (await rita.get("/console/audit")).status_code == 403
+        audit = await boss.get("/console/audit")
+        assert audit.status_code == 200 and "console/rita" in audit.text
+
+
+async def test_foreign_scopes_and_environments(tmp_path: pathlib.Path, place: Any) -> None:
+    async with (
+        console(place, tmp_path) as it,
+        someone(it, "helen") as helen,
+        someone(it, "olaf") as olaf,
+    ):
+        mpid = await story(it)
+        home, others = await here(it), await here(it, scope="others")
+        number = (await helen.get(f"{home}/person/{mpid}")).text
+        number = number.partition("/batch/")[2].partition('"')[0]
+        for elsewhere in (await here(it, "development"), others):
+            for rest in (f"person/{mpid}", f"person/{mpid}/batch/{number}"):
+                answer = await helen.get(f"{elsewhere}/{rest}")
+                assert answer.status_code == 404 and "Nobody has this MPID here" in answer.text
+            answer = await helen.post(f"{elsewhere}/person/{mpid}/reveal", value="all-names")
+            assert answer.status_code == 404
+            answer = await helen.post(f"{elsewhere}/search", q=ANNA["email"])
+            assert "Nobody holds" in answer.text
+        for path in (home, f"{home}/person/{mpid}", f"{home}/live", "/console/99/production"):
+            answer = await olaf.get(path)
+            assert answer.status_code == 404 and "No such scope" in answer.text
+        assert (await olaf.get(f"{home}/live/stream")).status_code == 404
+        assert (await olaf.get(others)).status_code == 200
+        for word in ("0", "x", "-0", "9" * 30, "%00", "../../x"):
+            assert (await helen.get(f"{home}/person/{word}")).status_code in (404, 405), word
+
+
+async def test_merge_and_undo(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "helen") as helen:
+        anna = await story(it)
+        other = (await it.ask("login", {"email": "anna@work.example"})).json()["mpid"]
+        await batch(it, user_identities={"email": "anna@work.example"}, events=[bought(40.0)])
+        home = await here(it)
+        both = {"source": other, "destination": anna}
+        preview = await helen.post(f"{home}/merge/preview", **both)
+        assert preview.status_code == 200
+        assert "139.50" in preview.text and "a***@work.example" in preview.text
+        assert "merged" not in (await helen.get(f"{home}/person/{anna}")).text
+        silent = await helen.post(f"{home}/merge", **both)
+        assert silent.status_code == 400 and "Say why" in silent.text
+        done = await helen.post(f"{home}/merge", **both, reason="same card")
+        assert done.status_code == 303
+        page = (await helen.get(f"{home}/person/{anna}")).text
+        assert "2 profiles merged" in page and "139.50" in page and "same card" in page
+        moved = await helen.get(f"{home}/person/{other}", follow_redirects=True)
+        assert str(moved.url).endswith(f"/person/{anna}?was={other}")
+        undo = page.partition(f"{anna}/merge/")[2].partition("/undo")[0]
+        path = f"{home}/person/{anna}/merge/{undo}/undo"
+        ask = await helen.post(path)
+        assert ask.status_code == 200 and "40.00" in ask.text
+        assert (await helen.post(path, reason="not her after all")).status_code == 303
+        page = (await helen.get(f"{home}/person/{anna}")).text
+        assert "merge undone" in page and "99.50" in page and "139.50" not in page
+        assert (await helen.post(path, reason="again")).status_code == 404
+        for source in (anna, "5", "x"):
+            answer = await helen.post(f"{home}/merge/preview", source=source, destination=anna)
+            assert answer.status_code == 400, source
+        kinds = [action for _, action, _, _ in await audits(it)]
+        assert "merge" in kinds and "unmerge" in kinds
+
+
+async def test_aliases_show_and_can_be_undone(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "helen") as helen:
+        stamp = {"device_application_stamp": "visitor-77"}
+        source = (await it.ask("identify", stamp)).json()["mpid"]
+        await batch(it, mpid=source, events=[bought(15.0)])
+        anna = await story(it)
+        body = {
+            "environment": "production",
+            "request_type": "alias",
+            "request_id": "r1",
+            "data": {"source_mpid": source, "destination_mpid": anna},
+        }
+        path = "/v1/identity/server-api-key/alias"
+        answer = await it.client.post(path, json=body, headers=it.basic())
+        assert answer.status_code == 202, answer.text
+        home = await here(it)
+        page = (await helen.get(f"{home}/person/{anna}")).text
+        assert "alias applied" in page and "114.50" in page
+        undo = page.partition(f"{anna}/alias/")[2].partition("/undo")[0]
+        path = f"{home}/person/{anna}/alias/{undo}/undo"
+        assert "15.00" in (await helen.post(path)).text
+        assert (await helen.post(path, reason="wrong visitor")).status_code == 303
+        page = (await helen.get(f"{home}/person/{anna}")).text
+        assert "alias undone" in page and "114.50" not in page
+
+
+async def test_timelines_page_without_loss(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "helen") as helen:
+        mpid = await story(it)
+        for n in range(60):
+            at = 1_700_000_000_000 + n // 7
+            await batch(
+                it,
+                user_identities={"customer_id": ANNA["customerid"]},
+                events=[
+                    {
+                        "event_type": "custom_event",
+                        "data": {"event_name": f"step-{n}.", "timestamp_unixtime_ms": at},
+                    }
+                ],
+            )
+        seen: list[str] = []
+        path = f"{await here(it)}/person/{mpid}?show=events"
+        for _ in range(4):
+            page = (await helen.get(path)).text
+            seen += [part.partition(".")[0] for part in page.split("step-")[1:]]
+            older = page.rpartition("?before=")[2].partition("#")[0].replace("&amp;", "&")
+            if not older or ">Older<" not in page:
+                break
+            path = path.partition("?")[0] + "?before=" + older
+        assert sorted(map(int, seen)) == list(range(60))
+
+
+async def test_batches_are_masked(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "helen") as helen:
+        mpid = await story(it)
+        person = f"{await here(it)}/person/{mpid}"
+        page = (await helen.get(person)).text
+        number = page.partition("/batch/")[2].partition('"')[0]
+        masked = await helen.get(f"{person}/batch/{number}")
+        assert "commerce_event" in masked.text and "purchase" in masked.text
+        for secret in ("cust-4711", "Anna", "Malmö"):
+            assert secret not in masked.text
+        clear = await helen.post(f"{person}/batch/{number}")
+        assert "Malmö" in clear.text
+        assert ("console/helen", "reveal", mpid) in [(a, b, c) for a, b, c, _ in await audits(it)]
+        assert (await helen.get(f"{person}/batch/999999")).status_code == 404
+
+
+def test_masks() -> None:
+    assert mask("anna@x.io") == "a***@x.io"
+    assert mask("5551234542") == "****42"
+    assert mask("short") == "****" and mask("") == "****"
+    assert mask("a@b@c.io") == "****io" and mask("@x.io") == "****"
+    raw = {
+        "events": [
+            {
+                "event_type": "custom_event",
+                "data": {
+                    "event_name": "Go",
+                    "custom_attributes": {"name": "Anna Lindqvist", "n": 7},
+                },
+            },
+            {
+                "event_type": "user_identity_change",
+                "data": {"new": {"identity_type": "email", "identity": "anna@x.io"}},
+            },
+        ],
+        "ip": "10.20.30.40",
+        "user_attributes": {"$Age": 34, "name": ["Anna", "Ann"]},
+        "mpid": 123456789012345678,
+        "strange": {"deep": [{"er": "Anna Lindqvist"}]},
+    }
+    text = json.dumps(masked_json(raw))
+    for secret in ("Anna", 'Ann"', "anna@x.io", "34", "10.20", "1234567", "Lind"):
+        assert secret not in text, secret
+    for plain in ("custom_event", "Go", '"identity_type": "email"'):
+        assert plain in text
+
+
+async def test_live_tells_what_is_committed(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "rita") as rita:
+        lines: list[str] = []
+        ready = asyncio.Event()
+
+        async def listen() -> None:
+            path = f"{await here(it)}/live/stream"
+            async with rita.client.stream("GET", path) as answer:
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                async for line in answer.aiter_lines():
+                    ready.set()
+                    if line.startswith("data: "):
+                        lines.append(line)
+                    if any("batch" in x for x in lines) and any("login" in x for x in lines):
+                        return
+
+        task = asyncio.create_task(listen())
+        await asyncio.wait_for(ready.wait(), 10)
+        await it.ask("login", {"customerid": "of-another-scope"}, who="stranger")
+        mpid = await story(it)
+        await asyncio.wait_for(task, 20)
+        text = "".join(lines)
+        assert mpid in text and "a***@x.io" in text
+        for secret in (*ANNA.values(), "Malmö"):
+            assert secret not in text
+
+
+async def test_the_console_can_be_switched_off(tmp_path: pathlib.Path, place: Any) -> None:
+    async with running(place, tmp_path, console="off") as it:
+        assert (await it.client.get("/console")).status_code == 404
+    async with running(place, tmp_path, console="on") as it:
+        assert (await it.client.get("/console/")).status_code == 303
+        # the public API is none of the console's business, and the other way round
+        assert (await it.client.get("/consoles")).status_code == 404
+        assert (await it.client.get("/console/static/nothing.js")).status_code == 303
+        assert (await it.client.get("/console/static/../site.py")).status_code in (303, 404)
+
+
+async def test_large_forms_are_refused(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "helen") as helen:
+        answer = await helen.post(f"{await here(it)}/search", q="x" * 100_000)
+        assert answer.status_code == 413
