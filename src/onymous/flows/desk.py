@@ -36,8 +36,9 @@ class Work(Protocol):
     probe: Probe
     #: further questions of the same request, needed only when it writes
     more: tuple[Probe, ...]
-    #: (input, request id digest, body digest) of a request whose repeat must have no effect
-    replay: tuple[int, bytes, bytes] | None
+    @property
+    def replay(self) -> tuple[int, bytes, bytes] | None:
+        """Return (input, request id digest, body digest), or None where repeats do not matter."""
 
     def look(self, found: Found, desk: Desk) -> bool:
         """Answer from a snapshot if nothing must be written; return whether it did."""
@@ -192,13 +193,14 @@ class Desk:
                 numbers += await tx.numbers("pid", max(64, len(works)))
             working = Working(numbers)
             working.load(probes, founds)
-            kept = await tx.replays([w.replay[:2] for w in works if w.replay is not None])
+            again = [(w, w.replay) for w in works]
+            kept = await tx.replays([r[:2] for _, r in again if r is not None])
             arrivals = [w.key for w in works if isinstance(w, Arrival)]
             if arrivals:
                 working.accepted = await accepted_before(tx, arrivals)
-            for work in works:
+            for work, replay in again:
                 try:
-                    _act(work, working, kept)
+                    _act(work, replay, working, kept)
                 except LostRace:
                     raise
                 except Exception as error:
@@ -219,15 +221,20 @@ class Desk:
                 log.error("answering failed", exc_info=_bare(failure))
 
 
-def _act(work: Work, working: Working, kept: dict[tuple[int, bytes], Kept]) -> None:
-    if work.replay is None:
+def _act(
+    work: Work,
+    replay: tuple[int, bytes, bytes] | None,
+    working: Working,
+    kept: dict[tuple[int, bytes], Kept],
+) -> None:
+    if replay is None:
         work.act(working, None)
         return
-    key = work.replay[:2]
+    key = replay[:2]
     answer = work.act(working, kept.get(key))
     if answer is not None:
-        kept[key] = Kept(work.replay[2], answer)
-        working.keep(*key, work.replay[2], answer)
+        kept[key] = Kept(replay[2], answer)
+        working.keep(*key, replay[2], answer)
 
 
 class _Poisoned(Exception):

@@ -154,13 +154,18 @@ class Resolve:
             replace_values=question.replace_values,
         )
         self.probe = Probe(pool, lookup_keys(keys, plan), previous)
-        self.replay: tuple[int, bytes, bytes] | None = None
-        key = request_key(caller.input, question.request_id)
-        if key is not None and question.op != "search":
-            self.replay = (caller.input, key, question.digest)
         #: the record decided for; the answer names the profile it stands for
         self.pid: int | None = None
         self._answer: Answer | None = None
+
+    @property
+    def replay(self) -> tuple[int, bytes, bytes] | None:
+        """Return what an equal request is known by; only asked for where something is written."""
+        question = self._question
+        key = request_key(question.caller.input, question.request_id)
+        if key is None or question.op == "search":
+            return None
+        return question.caller.input, key, question.digest
 
     def look(self, found: Found, desk: Desk) -> bool:
         """Answer a person already known, or one who is not there, from the snapshot."""

@@ -41,9 +41,8 @@ RESTART_BYTES = 256 << 20
 QUIET_S = 5.0
 
 _ARM = (
-    "SELECT * FROM (SELECT {n}, i.holder, " + sql.RECORD + " FROM identity i"
-    " LEFT JOIN profile p ON p.pid = i.pid WHERE i.slot = ? AND i.value = ?"
-    " ORDER BY i.holder LIMIT " + str(FEW + 1) + ")"
+    "SELECT * FROM (SELECT {n}, i.holder, i.pid FROM identity i"
+    " WHERE i.slot = ? AND i.value = ? ORDER BY i.holder LIMIT " + str(FEW + 1) + ")"
 )
 #: one statement per number of identities: a single round through the engine
 _FIND = [" UNION ALL ".join(_ARM.format(n=n) for n in range(count)) for count in range(65)]
@@ -99,10 +98,11 @@ def find_in(db: apsw.Connection, probe: Probe) -> Found:
             code = codes[row[0]]
             if row[1] == CROWDED:
                 crowded[code] = 0
-            elif code not in crowded and (pid := row[2]) is not None:
-                if pid not in records:
-                    records[pid] = unpack_record(row[2:])
-                holders.setdefault((code, probe.keys[code]), []).append(pid)
+            elif code not in crowded:
+                holders.setdefault((code, probe.keys[code]), []).append(row[2])
+        for held in dict.fromkeys(pid for pids in holders.values() for pid in pids):
+            for record in db.execute(sql.PROFILE_BY_PID, (held,)):
+                records[held] = unpack_record(record)
     for code in crowded:
         _find_crowded(db, probe, code, records, holders, crowded)
     for pid in probe.also if not crowded else (*probe.also, probe.previous):

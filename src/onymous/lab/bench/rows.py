@@ -224,8 +224,7 @@ def on_postgres(bench: Bench) -> Iterator[Line]:
 
 def library(bench: Bench) -> Iterator[Line]:
     """The library face against the engine's own lookups."""
-    url = bench.store("library")
-    folder = url.removeprefix("sqlite:")
+    folder = f"{bench.folder}/library"
     ids = open_library(folder)
     db = connect(pathlib.Path(folder) / "onymous.db")
     try:
