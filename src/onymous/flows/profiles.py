@@ -263,10 +263,11 @@ def _take(view: ProfileView, workspace: int, person: Person) -> None:
 def _seen(view: ProfileView, persons: dict[int, Person]) -> None:
     """Add what holds for a window as well: first seen, and where installs came from."""
     for workspace, person in persons.items():
-        here = view.attributed.setdefault(workspace, [])
-        here += [a for a in person.attributions if a not in here]
         view.first_seen_ms = min(view.first_seen_ms or person.first_ms, person.first_ms)
-        view.attributions += [a for a in person.attributions if a not in view.attributions]
+        if person.attributions:
+            here = view.attributed.setdefault(workspace, [])
+            here += [a for a in person.attributions if a not in here]
+            view.attributions += [a for a in person.attributions if a not in view.attributions]
 
 
 def add_counts(counts: list[Counts], more: Counts) -> None:
@@ -301,8 +302,10 @@ def _names(view: ProfileView, record: Record) -> None:
         device = kind.klass != "user"
         (view.device_identities if device else view.user_identities).append(named)
     view.known = view.known or bool(record.flags & KNOWN)
-    view.user_identities.sort(key=lambda n: (BY_NAME[n.type].code, -n.updated_ms))
-    view.device_identities.sort(key=lambda n: -n.updated_ms)
+    if len(view.user_identities) > 1:
+        view.user_identities.sort(key=lambda n: (BY_NAME[n.type].code, -n.updated_ms))
+    if len(view.device_identities) > 1:
+        view.device_identities.sort(key=lambda n: -n.updated_ms)
 
 
 def _conclude(view: ProfileView) -> None:

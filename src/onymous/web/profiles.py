@@ -214,11 +214,13 @@ def parse_mpid(profiles: Profiles, text: str) -> int | None:
 
     Raises `BadRequest` for what is no signed 64-bit number.
     """
-    digits = text.removeprefix("-")
-    fits = digits.isascii() and digits.isdigit() and len(digits) < 20 and digits[0] != "0"
-    if not fits or not -(1 << 63) <= int(text) < 1 << 63:
-        raise BadRequest(what="the MPID is a signed 64-bit number in decimal digits")
-    return profiles.parse(text)
+    pid = profiles.parse(text)
+    if pid is None:
+        digits = text.removeprefix("-")
+        fits = digits.isascii() and digits.isdigit() and len(digits) < 20 and digits[0] != "0"
+        if not fits or not -(1 << 63) <= int(text) < 1 << 63:
+            raise BadRequest(what="the MPID is a signed 64-bit number in decimal digits")
+    return pid
 
 
 def addressed(tokens: Tokens, call: Call, holder: Holder) -> Workspace:
