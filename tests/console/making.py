@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import shutil
@@ -78,6 +79,13 @@ async def console(place: Any, folder: pathlib.Path, **flags: Any) -> AsyncIterat
     async with running(place, folder, **flags) as it:
         await add_people(it)
         yield it
+
+
+async def audits(it: Running) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """Return (actor, action, subject, detail) of the whole audit."""
+    async with it.server.core.store.read() as session:
+        rows = await session.rows("SELECT actor, action, subject, detail FROM audit ORDER BY id")
+    return [(a, b, c, json.loads(bytes(d))) for a, b, c, d in rows]
 
 
 def token(text: str) -> str:

@@ -112,6 +112,9 @@ class Pages:
     async def audit(self, visit: Visit) -> Response:
         """Show who did what, to administrators."""
         visit.need("audit")
+        if visit.user.scopes:
+            why = "It tells of all scopes, and some are not open to you."
+            raise Problem(403, "The audit is not open to you", why)
         text = visit.request.query_params.get("before", "")
         before = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
         rows, older = await self._rooms.ties.audit(before, _AUDITS)

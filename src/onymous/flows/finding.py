@@ -10,7 +10,7 @@ from onymous.flows.seen import last_seen
 from onymous.rules.errors import Refusal
 from onymous.rules.identifiers import BY_CODE, BY_NAME, clean_value
 from onymous.rules.identity_types import TYPES, IdentityType
-from onymous.rules.records import ERASED, KNOWN, ORPHANED, Record
+from onymous.rules.records import ERASED, KNOWN, MERGED, ORPHANED, Record
 from onymous.rules.strategies import Plan
 from onymous.store import sql
 from onymous.store.packing import slot, unpack_record
@@ -55,10 +55,13 @@ class Finder:
             for (code, _, _), holders in zip(keys, rows, strict=True):
                 for row in holders:
                     record = unpack_record(row[1:])
+                    if record.flags & MERGED:
+                        record = await _stands_for(session, record)
                     if record.flags & ERASED:
                         continue
                     matched = found.setdefault(record.pid, (record, []))[1]
-                    matched.append(NAME_OF[code])
+                    if NAME_OF[code] not in matched:
+                        matched.append(NAME_OF[code])
         return [self._hit(record, matched) for record, matched in found.values()]
 
     def number(self, mpid: object) -> int | None:
@@ -92,6 +95,12 @@ class Finder:
             created_ms=record.created_ms,
             names=[(BY_CODE[v.code].name, v.text) for v in record.values],
         )
+
+
+async def _stands_for(session: Session, record: Record) -> Record:
+    """Return the record that stands for a merged one."""
+    rows = await session.rows(sql.PROFILE_BY_PID, await canonical(session, record.pid))
+    return unpack_record(rows[0]) if rows else record
 
 
 def _keys(plan: Plan, pool: int, text: str, kind: str) -> list[tuple[int, int, str]]:
