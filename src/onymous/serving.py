@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import pathlib
 import socket
@@ -14,6 +15,7 @@ import uvicorn
 from onymous.app import Core, calm_collector
 from onymous.console.app import console_app
 from onymous.console.site import Rooms
+from onymous.flows.aliases import request_alias
 from onymous.flows.finding import Finder
 from onymous.flows.live import Live
 from onymous.flows.people import People
@@ -86,6 +88,8 @@ async def console(core: Core, ending: Callable[[], bool]) -> Asgi:
         ties=Ties(core.store, core.mpids),
         live=Live(core.store, core.historian, timeline),
         merging=core.merging,
+        undoing=core.undoing,
+        alias=functools.partial(request_alias, core.resolver, core.store),
         ending=ending,
     )
     return console_app(rooms, await people.signing_key())

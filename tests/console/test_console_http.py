@@ -338,3 +338,52 @@ async def test_live_tells_what_is_committed(tmp_path: pathlib.Path, place: Any) 
         assert mpid in text and "a***@x.io" in text
         for secret in (*ANNA.values(), "Malmö"):
             assert secret not in text
+
+
+async def test_an_alias_by_hand_is_seen_first(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "helen") as helen:
+        visitor = {"device_application_stamp": "visitor-78"}
+        source = (await it.ask("identify", visitor)).json()["mpid"]
+        await batch(it, mpid=source, events=[bought(15.0)])
+        anna = await story(it)
+        home = await here(it)
+        both = {"source": source, "destination": anna}
+        seen = await helen.post(f"{home}/alias", **both)
+        assert seen.status_code == 200 and "1 batch and 15.00" in seen.text
+        early = await helen.post(f"{home}/alias", **both, end="2020-01-01T00:00")
+        assert "0 batches and 0.00" in early.text
+        assert "114.50" not in (await helen.get(f"{home}/person/{anna}")).text
+        assert (await helen.post(f"{home}/alias", **both, start="soon")).status_code == 400
+        for one in ("5", "", anna):
+            wrong = {"source": one, "destination": anna, "reason": "a try"}
+            assert (await helen.post(f"{home}/alias", **wrong)).status_code in (400, 409), one
+        done = await helen.post(f"{home}/alias", **both, reason="it was her")
+        assert done.status_code == 303
+        page = (await helen.get(f"{home}/person/{anna}")).text
+        assert "alias applied" in page and "114.50" in page and "by hand" in page
+        log = [(a, s, d["reason"]) for _, a, s, d in await audits(it) if a == "alias"]
+        assert log == [("alias", anna, "it was her")]
+
+
+async def test_an_identity_change_is_undone(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "helen") as helen:
+        anna = await story(it)
+        changes = [{"identity_type": "other", "old_value": None, "new_value": "card-88123"}]
+        assert (await it.modify(anna, changes)).status_code == 200
+        home = await here(it)
+        page = (await helen.get(f"{home}/person/{anna}")).text
+        assert "****23" in page
+        entry = page.partition("/entry/")[2].partition("/undo")[0]
+        path = f"{home}/person/{anna}/entry/{entry}/undo"
+        seen = await helen.post(path)
+        assert seen.status_code == 200 and "detached: Other" in seen.text
+        assert "card-88123" not in seen.text
+        foreign = f"{await here(it, 'development')}/person/{anna}/entry/{entry}/undo"
+        for elsewhere in (foreign, f"{home}/person/5/entry/{entry}/undo"):
+            answer = await helen.post(elsewhere, reason="a try")
+            assert answer.status_code in (400, 404, 409), elsewhere
+        assert (await helen.post(path, reason="typing mistake")).status_code == 303
+        found = await helen.post(f"{home}/search", q="card-88123")
+        assert "Nobody holds" in found.text
+        assert (await helen.post(path, reason="once more")).status_code in (404, 409)
+        assert any(who == "console/helen" and "undo" in did for who, did, _, _ in await audits(it))

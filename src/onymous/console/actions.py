@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
+import msgspec
 from starlette.responses import Response
 
 from onymous.console.masking import mask
 from onymous.console.site import Problem, Site, Visit, label
+from onymous.flows.aliases import AliasRequest
+from onymous.flows.answers import Question
 from onymous.flows.merging import Actor
+from onymous.rules.aliases import window
+from onymous.rules.errors import UnknownMpid
 
 MOST_REASON = 500
 
@@ -64,7 +70,8 @@ class Actions:
         if not found:
             raise Problem(404, "Nothing to undo", "It does not exist, or is undone already.")
         source = self._rooms.finder.number(found[0].source) or 0
-        worth, batches = await self._rooms.ties.brought(found[0], source)
+        window = (found[0].start_ms, found[0].end_ms) if what == "alias" else (0, 1 << 62)
+        worth, batches = await self._rooms.ties.brought(source, *window)
         return visit.page(
             "undo.html",
             what=what,
@@ -97,6 +104,91 @@ class Actions:
             error=error,
         )
 
+    async def undo_entry(self, visit: Visit) -> Response:
+        """Undo one identity change; shows what would change and asks for the reason first."""
+        visit.need("merge")
+        number, mpid = _number(visit), visit.request.path_params["mpid"]
+        place, reason = visit.place, _reason(visit)
+        answer = await self._rooms.undoing.undo(
+            place.caller.plan, place.pool, mpid, number, self._actor(visit), dry_run=not reason
+        )
+        if reason:
+            return self._site.redirect(f"{place.path}/person/{mpid}#timeline")
+        changes = [
+            {
+                "word": c.change.replace("_", " "),
+                "label": label(c.identity_type),
+                "text": mask(c.value),
+                "mpid": c.mpid or "",
+            }
+            for c in answer.changes
+        ]
+        tried = visit.form.get("confirmed") == "yes"
+        return visit.page("undo_entry.html", changes=changes, number=number, mpid=mpid, tried=tried)
+
+    async def alias(self, visit: Visit) -> Response:
+        """Let a profile's history count for another one; shows what it brings first."""
+        visit.need("merge")
+        place, reason = visit.place, _reason(visit)
+        source, destination = _both(visit)
+        start, end = (_time(visit.form.get(name, "")) for name in ("start", "end"))
+        if not reason:
+            return await self._alias_preview(visit, source, destination, (start, end))
+        # in nobody's name: number 0 is this server itself
+        caller = msgspec.structs.replace(place.caller, input=0, workspace=0)
+        question = Question(
+            op="alias",
+            caller=caller,
+            environment=place.environment,
+            known={},
+            now_ms=visit.now_ms,
+        )
+        wanted = AliasRequest(
+            source_mpid=source,
+            destination_mpid=destination,
+            start_unixtime_ms=start,
+            end_unixtime_ms=end,
+        )
+        answer = await self._rooms.alias(question, wanted)
+        if answer.refusal is not None:
+            raise answer.refusal
+        detail = {"source": source, "outcome": answer.outcome, "reason": reason}
+        await self._rooms.people.note(visit.user, "alias", destination, detail)
+        if answer.outcome != "applied":
+            why = str(answer.reason).replace("_", " ")
+            raise Problem(409, "The alias was rejected", f"Nothing changed: {why}.")
+        return self._site.redirect(f"{place.path}/person/{destination}#ties")
+
+    async def _alias_preview(
+        self,
+        visit: Visit,
+        source: str,
+        destination: str,
+        wanted: tuple[int | None, int | None],
+    ) -> Response:
+        place = visit.place
+        pids = [self._rooms.finder.number(mpid) for mpid in (source, destination)]
+        views = [
+            await self._rooms.profiles.profile(place.pool, pid, visit.now_ms)
+            for pid in pids
+            if pid is not None
+        ]
+        if len(views) < 2 or pids[0] is None or any(view is None for view in views):
+            raise UnknownMpid()
+        start, end = window(*wanted, visit.now_ms, place.caller.plan)
+        worth, batches = await self._rooms.ties.brought(pids[0], start, end)
+        return visit.page(
+            "alias.html",
+            source=source,
+            destination=destination,
+            start=start,
+            end=end,
+            given=[visit.form.get(name, "") for name in ("start", "end")],
+            worth=worth,
+            batches=batches,
+            tried=visit.form.get("confirmed") == "yes",
+        )
+
     def _actor(self, visit: Visit) -> Actor:
         return Actor(name=f"console/{visit.user.name}", reason=_reason(visit), now_ms=visit.now_ms)
 
@@ -107,6 +199,17 @@ def _both(visit: Visit) -> tuple[str, str]:
     if visit.form.get("turn") == "yes":
         return destination, source
     return source, destination
+
+
+def _time(text: str) -> int | None:
+    """Return the time of a field in UTC, or None for an empty one."""
+    if not text:
+        return None
+    try:
+        at = datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC)
+    except ValueError:
+        raise Problem(400, "This is no time", "Write it like 2026-11-24T08:30.") from None
+    return int(at.timestamp() * 1000)
 
 
 def _reason(visit: Visit) -> str:

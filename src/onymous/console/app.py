@@ -47,8 +47,10 @@ def _places(site: Site, here: str) -> list[BaseRoute]:
         f"{here}/search": site.guarded(pages.search),
         f"{person}/reveal": site.guarded(pages.reveal),
         f"{here}/merge/preview": site.guarded(actions.preview),
+        f"{here}/alias": site.guarded(actions.alias),
         f"{here}/merge": site.guarded(actions.merge),
         person + "/merge/{number}/undo": site.guarded(actions.undo_merge),
+        person + "/entry/{number}/undo": site.guarded(actions.undo_entry),
         person + "/alias/{number}/undo": site.guarded(actions.undo_alias),
     }
     return [

@@ -171,6 +171,7 @@ class Pages:
             "before": before,
             "older": older,
             "show": show,
+            "aliasable": visit.place.caller.plan.strategy.alias,
             "mergeable": visit.place.caller.plan.strategy.merge,
         }
         return model, shown

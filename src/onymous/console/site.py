@@ -20,6 +20,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from onymous.console.masking import Handles
+from onymous.flows.aliases import AliasRequest
+from onymous.flows.answers import Answer, Question
 from onymous.flows.finding import Finder
 from onymous.flows.live import Live
 from onymous.flows.merging import Merging
@@ -28,6 +30,7 @@ from onymous.flows.profiles import Profiles
 from onymous.flows.tenants import Caller, Directory
 from onymous.flows.ties import Ties
 from onymous.flows.timeline import Timeline
+from onymous.flows.undoing import Undoing
 from onymous.rules.errors import Refusal
 from onymous.rules.identity_types import BY_NAME
 
@@ -68,6 +71,8 @@ class Rooms(msgspec.Struct, kw_only=True):
     ties: Ties
     live: Live
     merging: Merging
+    undoing: Undoing
+    alias: Callable[[Question, AliasRequest], Awaitable[Answer]]
     #: whether the server is about to stop: live pages end then
     ending: Callable[[], bool] = lambda: False
 

@@ -37,6 +37,8 @@ _PLAIN_INFO = (
     "locale_language",
     "locale_country",
 )
+#: undone elsewhere: as a merge or an alias; or what cannot be taken back
+NOT_UNDONE_HERE = ("merge", "unmerge", "alias", "unalias", "erase", "undo")
 _WORDS = {
     "created": "profile created",
     "attached": "got",
@@ -189,12 +191,16 @@ def told(change: Happened, shown: Shown) -> dict[str, Any]:
         "why": why(change),
         "request": change.request_id,
         "entry": change.entry,
+        "undoable": change.operation not in NOT_UNDONE_HERE,
     }
 
 
 def _by_hand(change: Happened) -> bool:
     """Return whether no input sent this: number 0 is this server itself."""
-    return change.operation in ("merge", "unmerge", "unalias") and change.input == "local"
+    return (
+        change.operation in ("merge", "unmerge", "alias", "unalias", "undo")
+        and change.input == "local"
+    )
 
 
 def _changed(c: Changed, shown: Shown) -> dict[str, Any]:

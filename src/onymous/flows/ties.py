@@ -92,15 +92,11 @@ class Ties:
             for row in merges
         ]
 
-    async def brought(self, tie: AliasTie | MergeTie, source: int) -> tuple[int, int]:
-        """Return what a tie brought its destination: worth in millionths, and batches.
-
-        Of an alias for one device only, the figures are those of all devices of its window.
-        """
-        window = (tie.start_ms, tie.end_ms) if isinstance(tie, AliasTie) else (0, 1 << 62)
+    async def brought(self, source: int, start_ms: int, end_ms: int) -> tuple[int, int]:
+        """Return what a profile did in a window: worth in millionths, and batches."""
         async with self._store.read() as session:
-            batches = await session.rows(sql.BATCHES_WITHIN, source, *window)
-            worth = await session.rows(sql.WORTH_WITHIN, source, *window)
+            batches = await session.rows(sql.BATCHES_WITHIN, source, start_ms, end_ms)
+            worth = await session.rows(sql.WORTH_WITHIN, source, start_ms, end_ms)
         return worth[0][0] or 0, batches[0][0]
 
     async def audit(self, before: int, limit: int) -> tuple[list[Audited], int]:
