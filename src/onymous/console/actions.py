@@ -132,8 +132,9 @@ class Actions:
         place, reason = visit.place, _reason(visit)
         source, destination = _both(visit)
         start, end = (_time(visit.form.get(name, "")) for name in ("start", "end"))
+        preview = await self._alias_preview(visit, source, destination, (start, end))
         if not reason:
-            return await self._alias_preview(visit, source, destination, (start, end))
+            return preview
         # in nobody's name: number 0 is this server itself
         caller = msgspec.structs.replace(place.caller, input=0, workspace=0)
         question = Question(
@@ -175,6 +176,8 @@ class Actions:
         ]
         if len(views) < 2 or pids[0] is None or any(view is None for view in views):
             raise UnknownMpid()
+        if len({view.pid for view in views if view is not None}) == 1:
+            raise Problem(409, "They are one person already", "Their history counts here.")
         start, end = window(*wanted, visit.now_ms, place.caller.plan)
         worth, batches = await self._rooms.ties.brought(pids[0], start, end)
         return visit.page(
