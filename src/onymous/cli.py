@@ -18,6 +18,7 @@ from onymous.commands import (
     reference,
     rehearse,
     serve,
+    soak,
     tenants,
 )
 from onymous.commands.common import app
@@ -38,6 +39,7 @@ COMMANDS = (
     reference,
     rehearse,
     serve,
+    soak,
     tenants,
 )
 

@@ -7,6 +7,7 @@ import msgspec
 from onymous.flows.answers import Answer, Question, keep, kept
 from onymous.flows.copying import copy_over
 from onymous.flows.identity import CODE_OF, Resolver, request_key
+from onymous.flows.retrying import retried
 from onymous.rules.aliases import Alias, AliasOutcome, decide_alias, refuse, window
 from onymous.rules.errors import AliasInvalid, Refusal, RequestIdReused
 from onymous.rules.ledger import ALIASED, Change, Entry
@@ -38,13 +39,18 @@ async def request_alias(
     """Check and record an alias; the answer's outcome is `applied` or `rejected` with a reason."""
     alias = _alias(resolver, question, wanted)
     request = request_key(question.caller.input, question.request_id)
-    async with store.write("alias") as tx:
-        if request is not None and (again := await _again(tx, question, request)):
-            return again
-        answer = await _decide(tx, question, alias, wanted.copy)
-        if answer.refusal is None and request is not None:
-            row = (question.caller.input, request, question.now_ms, question.digest, keep(answer))
-            await tx.run(sql.REPLAY_PUT, *row)
+
+    async def work() -> Answer:
+        async with store.write("alias") as tx:
+            if request is not None and (again := await _again(tx, question, request)):
+                return again
+            made = await _decide(tx, question, alias, wanted.copy)
+            if made.refusal is None and request is not None:
+                where = (question.caller.input, request, question.now_ms)
+                await tx.run(sql.REPLAY_PUT, *where, question.digest, keep(made))
+            return made
+
+    answer = await retried(work)
     if answer.outcome == "rejected":
         resolver.diagnostics.add(
             "alias_rejected",

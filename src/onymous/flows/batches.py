@@ -83,7 +83,8 @@ class Stated:
             return True
         why = self._trace()
         decision = self._decide(record, found.records, why)
-        if decision.changes:
+        if decision.changes or record.flags & SHARED:
+            # where it competes by last seen, being seen decides ties: written at once
             return False
         desk.seen.touch(record.pid, self._ask.now_ms)
         self._done(self._told(decision, record, why))

@@ -8,11 +8,13 @@ number n has seen every change before it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 
 import msgspec
 
 from onymous.flows.history import Changed, Happened, Historian
+from onymous.flows.retrying import retried
 from onymous.rules.errors import ChangesForgotten
 from onymous.rules.ledger import Entry, Line
 from onymous.store import history_sql as sql
@@ -52,7 +54,8 @@ async def publish(store: Store, bodies: list[bytes]) -> None:
     """Append ledger entries to the feed; those that are there already are left out."""
     wanted = sorted({number for body in bodies for number in _numbers.decode(body)})
     for start in range(0, len(wanted), TOGETHER):
-        await _append(store, wanted[start : start + TOGETHER])
+        some = wanted[start : start + TOGETHER]
+        await retried(functools.partial(_append, store, some))
         await asyncio.sleep(0)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from onymous.flows.arrivals import Arrival, accepted_before
-from onymous.flows.seen import SeenBuffer
+from onymous.flows.seen import SeenBuffer, freshen
 from onymous.flows.working import Working
 from onymous.rules.errors import Busy, Internal
 from onymous.store.port import Found, Kept, LostRace, Probe, Store
@@ -24,6 +24,8 @@ log = logging.getLogger("onymous.desk")
 
 #: most works in one write transaction; keeps a commit short
 MOST_TOGETHER = 512
+#: works that may take a login value from a record
+_TAKING = {"modify", "undo"}
 #: tries before a conflict with other processes is reported
 MOST_TRIES = 50
 
@@ -36,6 +38,7 @@ class Work(Protocol):
     probe: Probe
     #: further questions of the same request, needed only when it writes
     more: tuple[Probe, ...]
+
     @property
     def replay(self) -> tuple[int, bytes, bytes] | None:
         """Return (input, request id digest, body digest), or None where repeats do not matter."""
@@ -193,6 +196,8 @@ class Desk:
                 numbers += await tx.numbers("pid", max(64, len(works)))
             working = Working(numbers)
             working.load(probes, founds)
+            if any(w.name in _TAKING for w in works):
+                await freshen(tx, working.records.values(), self.seen)
             again = [(w, w.replay) for w in works]
             kept = await tx.replays([r[:2] for _, r in again if r is not None])
             arrivals = [w.key for w in works if isinstance(w, Arrival)]

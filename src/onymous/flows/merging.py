@@ -11,6 +11,7 @@ import msgspec
 from onymous.flows.copying import take_back
 from onymous.flows.identity import MOST_MERGES, Resolver
 from onymous.flows.profiles import ProfileView, read_profile
+from onymous.flows.retrying import retried
 from onymous.rules.errors import (
     AliasNotAvailable,
     DependsOn,
@@ -109,16 +110,7 @@ class Merging:
         that is not in the pool, `MergeInvalid` for profiles that are one already.
         """
         one, two = self._pids(source, destination)
-        async with self._store.write("merge") as tx:
-            records = await _locked(tx, pool, (one, two))
-            await self._check(tx, plan, pool, one, two)
-            await tx.run(
-                history_sql.MERGE_ADD, pool, one, two, actor.now_ms, actor.name, actor.reason
-            )
-            number = (await tx.rows(history_sql.MERGES_LATEST))[0][0]
-            await tx.run(sql.PROFILE_FLAGS, records[one].flags | MERGED, one)
-            await _note(tx, MERGED_KIND, "merge", (one, two), actor)
-            await _audit(tx, actor, "merge", number)
+        number = await retried(lambda: self._merge(plan, pool, one, two, actor))
         await self.refresh()
         text = self._resolver.mpids.text
         return MergeView(
@@ -130,6 +122,18 @@ class Merging:
             reason=actor.reason,
         )
 
+    async def _merge(self, plan: Plan, pool: int, one: int, two: int, actor: Actor) -> int:
+        async with self._store.write("merge") as tx:
+            records = await _locked(tx, pool, (one, two))
+            await self._check(tx, plan, pool, one, two)
+            row = (pool, one, two, actor.now_ms, actor.name, actor.reason)
+            await tx.run(history_sql.MERGE_ADD, *row)
+            number = int((await tx.rows(history_sql.MERGES_LATEST))[0][0])
+            await tx.run(sql.PROFILE_FLAGS, records[one].flags | MERGED, one)
+            await _note(tx, MERGED_KIND, "merge", (one, two), actor)
+            await _audit(tx, actor, "merge", number)
+        return number
+
     async def merges(self, pool: int, mpid: object) -> list[MergeView]:
         """Return the merges in force into a profile."""
         pid = self._resolver.mpids.parse(mpid) or 0
@@ -139,6 +143,13 @@ class Merging:
 
     async def undo_merge(self, pool: int, number: int, actor: Actor) -> MergeView:
         """Undo a merge exactly; raises `DependsOn` where a later merge stands on it."""
+        row = await retried(lambda: self._unmerge(pool, number, actor))
+        await self.refresh()
+        view = self._view(row)
+        view.undone_ms = actor.now_ms
+        return view
+
+    async def _unmerge(self, pool: int, number: int, actor: Actor) -> Row:
         async with self._store.write("unmerge") as tx:
             rows = await tx.rows(history_sql.MERGE_BY_ID, number)
             if not rows or rows[0][1] != pool or rows[0][7] is not None:
@@ -153,13 +164,13 @@ class Merging:
             await tx.run(sql.PROFILE_FLAGS, records[one].flags & ~MERGED, one)
             await _note(tx, UNMERGED, "unmerge", (one, two), actor)
             await _audit(tx, actor, "unmerge", number)
-        await self.refresh()
-        view = self._view(rows[0])
-        view.undone_ms = actor.now_ms
-        return view
+        return rows[0]
 
     async def undo_alias(self, pool: int, number: int, actor: Actor) -> None:
         """Undo an alias: takes exactly what it gave away; raises `NotFound` for none in force."""
+        await retried(lambda: self._unalias(pool, number, actor))
+
+    async def _unalias(self, pool: int, number: int, actor: Actor) -> None:
         async with self._store.write("unalias") as tx:
             rows = await tx.rows(history_sql.ALIAS_BY_ID, number)
             if not rows or rows[0][1] != pool or rows[0][9] != "applied":

@@ -8,7 +8,9 @@ small writes, not a million.
 from __future__ import annotations
 
 import array
+from collections.abc import Iterable
 
+from onymous.rules.records import Record
 from onymous.store import sql
 from onymous.store.port import Session, Store
 
@@ -74,3 +76,23 @@ async def last_seen(session: Session, pid: int) -> int:
     if not rows:
         return 0
     return array.array("I", bytes(rows[0][0]))[pid & _LOW] * 1000
+
+
+async def freshen(session: Session, records: Iterable[Record], noted: SeenBuffer) -> None:
+    """Set last seen of records to what was written behind, where that is later.
+
+    For requests that take login values away: a record that starts to compete by last seen must
+    not compete with an old time.
+    """
+    some = sorted(records, key=lambda r: r.pid)
+    blocks = sorted({r.pid >> _SHIFT for r in some})
+    found = await session.each(sql.SEEN_GET, [(block,) for block in blocks])
+    times = {
+        block: array.array("I", bytes(rows[0][0]))
+        for block, rows in zip(blocks, found, strict=True)
+        if rows
+    }
+    for record in some:
+        block = times.get(record.pid >> _SHIFT)
+        written = block[record.pid & _LOW] * 1000 if block is not None else 0
+        record.seen_ms = max(record.seen_ms, written, noted.seen_ms(record.pid))

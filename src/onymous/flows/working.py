@@ -278,10 +278,13 @@ class Working:
             holders.append(record.pid)
         if crowded:
             self._count(record.pool, code, key, 1 if person else 0)
-        elif len(holders) > FEW:
+        elif len(holders) > FEW and plan.ranked >> code & 1:
             people = sum(is_person(mask_of(self.records[p]), plan) for p in holders)
             self.crowded[record.pool, code, key] = people
-            self._crowd_new[record.pool * SLOTS + code, key] = people
+            marker = (record.pool * SLOTS + code, key)
+            self._crowd_new[marker] = people
+            # who changed before is counted already
+            self._crowd_more.pop(marker, None)
 
     def _compete(self, others: list[int], plan: Plan, code: int, key: str) -> None:
         """Let the records that had a value alone compete for it by last seen from now on."""

@@ -171,6 +171,8 @@ class _Work:
                 continue
             for mpid in self.pool.change(record, kind, old, new, bool(op.get("key_only"))):
                 results.append({"identity_type": kind, "modified_mpid": mpid})
+        if results:
+            record.last_seen = max(record.last_seen, self.now)
         answer = self.answer(record, {})
         answer.is_ephemeral = answer.matched_identities = None
         answer.change_results = results
@@ -198,9 +200,9 @@ class _Work:
 
     def feed(self, op: dict[str, Any]) -> Expected:
         q = clean(op.get("identities") or {})
-        owners = [self.pool.holders(t, v) for t, v in q.items() if t in self.config.login]
-        groups = [{r.mpid for r in held} for held in owners if held]
-        if any(not a & b for a in groups for b in groups):
+        personal = {*self.config.login, *self.config.unique}
+        owners = {r.mpid for t, v in q.items() if t in personal for r in self.pool.holders(t, v)}
+        if len(owners) > 1:
             return Expected(202, None, None, outcome="conflict")
         if op.get("replace_values"):
             found = self.pool.lookup(q, None)
@@ -211,8 +213,10 @@ class _Work:
     def erase(self, op: dict[str, Any]) -> Expected:
         record = self.pool.get(op["mpid"])
         if record is None:
-            return Expected(404)
+            raise Refused(400, "LOOKUP_ERROR")
         record.ids, record.erased = {}, True
+        gone = record.mpid
+        self.aliases = [a for a in self.aliases if gone not in (a["source"], a["destination"])]
         return Expected(200)
 
     def alias(self, op: dict[str, Any]) -> Expected:
@@ -228,8 +232,7 @@ class _Work:
             raise Refused(400, None)
         fine = not self._alias_clash(names[0], names[1], start, end)
         if self.config.alias_source_must_be_anonymous or op.get("key_only"):
-            fine = fine and not self.pool.protected(source)
-        fine = fine and self.pool.known(target)
+            fine = fine and not self.pool.protected(source) and self.pool.protected(target)
         if op.get("key_only"):
             stamps = source.ids.get("device_application_stamp", [])
             fine = fine and any(

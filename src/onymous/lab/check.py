@@ -11,7 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -32,7 +32,18 @@ from onymous.rules.trace import lines, name_of
 START_MS = 1_000_000
 #: requests whose answer, if not refused, is 202
 _ACCEPTED = {"events", "feed", "alias"}
-Ask = Callable[["_Case", dict[str, Any], Question], Awaitable[Answer]]
+
+
+class Asking(Protocol):
+    """What makes requests of a core; it says what an MPID in a request stands for."""
+
+    core: Core
+
+    def real(self, mpid: object) -> str | None:
+        """Return the MPID that is meant, or None."""
+
+
+Ask = Callable[[Asking, dict[str, Any], Question], Awaitable[Answer]]
 
 
 class BadScenario(ValueError):
@@ -151,19 +162,19 @@ class _Case:
         self.mpids[label], self.labels[mpid] = mpid, label
 
     def _pid(self, label: str) -> int:
-        pid = self.core.mpids.parse(self._mpid(label))
+        pid = self.core.mpids.parse(self.real(label))
         if pid is None:
             raise BadScenario(f"{self.case['id']}: no record {label}")
         return pid
 
-    def _mpid(self, label: object) -> str | None:
-        if label is None:
+    def real(self, mpid: object) -> str | None:
+        if mpid is None:
             return None
-        return self.mpids.get(str(label), self.core.mpids.text((1 << 61) + 1))
+        return self.mpids.get(str(mpid), self.core.mpids.text((1 << 61) + 1))
 
     async def _ask(self, request: dict[str, Any], now_ms: int) -> Answer:
         op = request["op"]
-        if op not in _ASK:
+        if op not in ASK:
             raise BadScenario(f"{self.case['id']}: unknown op {op}")
         question = Question(
             op=op,
@@ -171,14 +182,14 @@ class _Case:
             environment="production",
             known=request.get("known_identities", request.get("identities", {})),
             now_ms=request.get("now_ms", now_ms),
-            previous=self._mpid(request.get("previous_mpid")),
+            previous=self.real(request.get("previous_mpid")),
             explain=True,
             fold_keys=op in ("events", "feed"),
             key_only=request.get("key_only", False),
             replace_values=request.get("replace_values", False),
         )
         try:
-            answer = await _ASK[op](self, request, question)
+            answer = await ASK[op](self, request, question)
         except Refusal as refusal:
             return Answer(refusal=refusal)
         if answer.mpid is not None and answer.mpid not in self.labels:
@@ -236,36 +247,36 @@ async def _when_done(start: Callable[[Callable[[Answer], None]], None]) -> Answe
     return await future
 
 
-async def _resolve(case: _Case, request: dict[str, Any], question: Question) -> Answer:
+async def _resolve(case: Asking, request: dict[str, Any], question: Question) -> Answer:
     return await _when_done(lambda done: case.core.resolver.ask(question, done))
 
 
-async def _modify(case: _Case, request: dict[str, Any], question: Question) -> Answer:
+async def _modify(case: Asking, request: dict[str, Any], question: Question) -> Answer:
     wanted = [
         Wanted(c["identity_type"], c.get("old_value"), c.get("new_value"))
         for c in request["identity_changes"]
     ]
-    mpid = case._mpid(request["mpid"])
+    mpid = case.real(request["mpid"])
     return await _when_done(
         lambda done: change_identities(case.core.resolver, question, mpid, wanted, done)
     )
 
 
-async def _events(case: _Case, request: dict[str, Any], question: Question) -> Answer:
-    mpid = case._mpid(request.get("mpid"))
+async def _events(case: Asking, request: dict[str, Any], question: Question) -> Answer:
+    mpid = case.real(request.get("mpid"))
     return await _when_done(lambda done: resolve_batch(case.core.resolver, question, mpid, done))
 
 
-async def _erase(case: _Case, request: dict[str, Any], question: Question) -> Answer:
-    mpid = case._mpid(request["mpid"])
+async def _erase(case: Asking, request: dict[str, Any], question: Question) -> Answer:
+    mpid = case.real(request["mpid"])
     return await _when_done(lambda done: erase(case.core.resolver, question, mpid, done))
 
 
-async def _alias(case: _Case, request: dict[str, Any], question: Question) -> Answer:
+async def _alias(case: Asking, request: dict[str, Any], question: Question) -> Answer:
     data = request["data"]
     wanted = AliasRequest(
-        source_mpid=case._mpid(data["source_mpid"]),
-        destination_mpid=case._mpid(data["destination_mpid"]),
+        source_mpid=case.real(data["source_mpid"]),
+        destination_mpid=case.real(data["destination_mpid"]),
         start_unixtime_ms=data.get("start_unixtime_ms"),
         end_unixtime_ms=data.get("end_unixtime_ms"),
         scope=data.get("scope"),
@@ -273,7 +284,7 @@ async def _alias(case: _Case, request: dict[str, Any], question: Question) -> An
     return await request_alias(case.core.resolver, case.core.store, question, wanted)
 
 
-_ASK: dict[str, Ask] = {
+ASK: dict[str, Ask] = {
     "identify": _resolve,
     "login": _resolve,
     "logout": _resolve,

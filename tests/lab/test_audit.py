@@ -1,0 +1,135 @@
+"""The product and the auditor agree over random histories, and a broken product is caught."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from tests.test_cases import settings_of
+
+from onymous.app import running
+from onymous.flows import identity as identity_flow
+from onymous.flows.working import Working
+from onymous.lab.audit import Violation, history, shrunk
+from onymous.lab.concurrent import concurrent, race
+from onymous.rules import identity as identity_rules
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_random_histories_agree(place: Any, tmp_path: pathlib.Path, seed: int) -> None:
+    async with running(settings_of(place, tmp_path)) as core:
+        try:
+            await history(core, 7_000 + seed, 120, 100 + seed)
+        except Violation:
+            pytest.fail(await shrunk(core, 7_000 + seed, 120, 1_000))
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_many_callers_leave_a_whole_store(
+    place: Any, tmp_path: pathlib.Path, seed: int
+) -> None:
+    chosen = settings_of(place, tmp_path)
+    async with running(chosen) as one, running(chosen) as two:
+        await concurrent([one, two], seed, 320, 100 + seed)
+
+
+@pytest.mark.parametrize("kind", ["login", "device", "email"])
+async def test_races_make_one_person(place: Any, tmp_path: pathlib.Path, kind: str) -> None:
+    chosen = settings_of(place, tmp_path)
+    async with running(chosen) as one, running(chosen) as two:
+        for turn in range(10):
+            await race([one, two], 7, turn, kind)
+
+
+def no_protection(patch: Any) -> None:
+    patch.setattr(identity_rules, "protects", lambda record, has, plan: False)
+
+
+def forgets_to_attach(patch: Any) -> None:
+    old: Callable[..., None] = identity_rules._attach
+
+    def attach(ask: Any, keys: dict[int, str], *rest: Any) -> None:
+        old(ask, dict(list(keys.items())[:1]), *rest)
+
+    patch.setattr(identity_rules, "_attach", attach)
+
+
+def stale_ties(patch: Any) -> None:
+    patch.setattr(Working, "touch", lambda self, record, plan, now_ms: None)
+
+
+def says_nobody_is_known(patch: Any) -> None:
+    patch.setattr(identity_flow, "answer_flags", lambda record, plan: (False, True))
+
+
+@pytest.mark.parametrize(
+    "broken", [no_protection, forgets_to_attach, stale_ties, says_nobody_is_known]
+)
+async def test_a_broken_product_is_caught(
+    tmp_path: pathlib.Path, monkeypatch: Any, broken: Callable[[Any], None]
+) -> None:
+    class Place:
+        engine, url = "sqlite", str(tmp_path / "store")
+
+    broken(monkeypatch)
+    async with running(settings_of(Place, tmp_path)) as core:
+        caught = None
+        for seed in range(40):
+            try:
+                await history(core, seed, 120, 100 + seed)
+            except Violation as violation:
+                caught = str(violation)
+                break
+        assert caught is not None
+
+
+class Shrinking(RuleBasedStateMachine):
+    """Hypothesis chooses the seeds: it looks for the history that breaks, and shrinks it."""
+
+    run: Callable[[int, int], None]
+
+    @initialize()
+    def start(self) -> None:
+        self.scope = 0
+
+    @rule(seed=st.integers(0, 1 << 30), steps=st.integers(1, 40))
+    def live(self, seed: int, steps: int) -> None:
+        type(self).scope = type(self).scope + 1
+        self.run(seed, steps)
+
+    scope = 10_000
+
+
+def test_hypothesis_finds_no_history(tmp_path: pathlib.Path) -> None:
+    class Place:
+        engine, url = "sqlite", str(tmp_path / "store")
+
+    loop = asyncio.new_event_loop()
+    manager = running(settings_of(Place, tmp_path))
+    core = loop.run_until_complete(manager.__aenter__())
+    scopes = iter(range(20_000, 1 << 30))
+
+    class Machine(Shrinking):
+        def run(self, seed: int, steps: int) -> None:
+            loop.run_until_complete(history(core, seed, steps, next(scopes)))
+
+    chosen = settings(
+        max_examples=15,
+        stateful_step_count=10,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
+    try:
+        case = Machine.TestCase
+        case.settings = chosen
+        case().runTest()
+    finally:
+        loop.run_until_complete(manager.__aexit__(None, None, None))
+        loop.close()
