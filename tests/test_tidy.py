@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": set(),
     "settings": set(),
     "readers": set(),
+    "managing": set(),
     "observe": set(),
     "flows": {"rules", "outputs", "crypto"}
     | {"store.port", "store.sql", "store.tenants_sql", "store.packing", "store.history_sql"}

@@ -106,6 +106,7 @@ class Limits:
         address_per_second: int = 200,
         values_per_hour: int = 2_000,
         value_per_hour: int = 300,
+        profiles_per_hour: int = 2_000,
         clock: Callable[[], float] = time.monotonic,
         most_keys: int = 100_000,
     ) -> None:
@@ -115,6 +116,8 @@ class Limits:
         self._addresses = _Windows(1, most_keys)
         self._values = _Windows(3600, most_keys)
         self._distinct = _Windows(3600, most_keys)
+        self._profiles_limit = profiles_per_hour
+        self._profiles = _Windows(3600, most_keys)
 
     @property
     def size(self) -> int:
@@ -146,6 +149,20 @@ class Limits:
                 return _verdict(wait, "system")
         limit = self._value_limit or 1 << 60
         return _verdict(self._values.count(key, now, limit), "system")
+
+    def may_create(self, address: str) -> Verdict:
+        """Whether key-only requests of an address may still make new anonymous records."""
+        if not self._profiles_limit:
+            return ALLOWED
+        now = self._clock()
+        start, count = self._profiles.get(grouped(address), now)
+        wait = max(1, start + 3600 - int(now)) if count >= self._profiles_limit else 0
+        return _verdict(wait, "system")
+
+    def created(self, address: str) -> None:
+        """Count a new anonymous record of an address."""
+        if self._profiles_limit:
+            self._profiles.count(grouped(address), self._clock(), 1 << 60)
 
 
 def grouped(address: str) -> str:

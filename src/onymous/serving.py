@@ -22,6 +22,7 @@ from onymous.flows.people import People
 from onymous.flows.ties import Ties
 from onymous.flows.timeline import Timeline
 from onymous.limits import Bounds, Limits, Trusted
+from onymous.managing import manager, public_only
 from onymous.observe import Metrics
 from onymous.rules.errors import BodyTooLarge
 from onymous.settings import SettingError, Settings
@@ -55,6 +56,7 @@ def application(core: Core, metrics: Metrics) -> Application:
         address_per_second=s.address_requests_per_second,
         values_per_hour=s.address_values_per_hour,
         value_per_hour=s.value_requests_per_hour,
+        profiles_per_hour=s.address_profiles_per_hour,
     )
     auth = Authenticator(core.directory)
     identity = IdentityWeb(core.resolver, core.store, core.historian, auth, Guard(limits), bounds)
@@ -114,17 +116,20 @@ def _measured(core: Core, metrics: Metrics) -> bytes:
 
 def listen(settings: Settings) -> socket.socket:
     """Open the listening socket; raises `SettingError` if the address is taken."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return _bound(settings.host, settings.port)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
-        sock.bind((settings.host, settings.port))
+        sock.bind((host, port))
     except OSError as error:
         sock.close()
         raise SettingError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror};"
-            " choose another --port"
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port"
         ) from None
     sock.listen(2048)
     sock.setblocking(False)
@@ -138,6 +143,7 @@ class Server:
         self.settings = settings
         self.core = Core(settings)
         self.metrics = Metrics()
+        self._manager: uvicorn.Server | None = None
 
     async def run(self, sock: socket.socket, started: Callable[[], None] | None = None) -> None:
         """Serve until told to stop (SIGINT, SIGTERM or `stop`), then answer what waits."""
@@ -152,7 +158,14 @@ class Server:
                 asyncio.create_task(self._tell(started)),
                 asyncio.create_task(self.core.work()),
             ]
+            if self._manager is not None:
+                place = _bound(self.settings.manage_host, self.settings.manage_port)
+                # signals are the public server's; it ends this one
+                tasks.append(asyncio.create_task(self._manager._serve([place])))
             await self._uvicorn.serve(sockets=[sock])
+            if self._manager is not None:
+                self._manager.should_exit = True
+                await tasks.pop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -179,10 +192,12 @@ class Server:
             cert, key = map(str, throw_away(folder, s.host))
         app = application(self.core, self.metrics)
         app.console = pages
+        if s.manage_port:
+            self._manager = manager(app, cert, key)
         too_large = raw(refused(BodyTooLarge(most=s.max_identity_body_bytes), None))
         protocol = hot_protocol(app.hot(), s.max_identity_body_bytes, too_large, app.find_hot)
         config = uvicorn.Config(
-            app,
+            public_only(app) if s.manage_port else app,
             http=protocol,
             loop="none",
             lifespan="off",

@@ -50,6 +50,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("address_requests_per_second", int, 200, "key-only requests from one address", 0),
     Setting("address_values_per_hour", int, 2_000, "distinct login values from one address", 0),
     Setting("value_requests_per_hour", int, 300, "key-only requests for one value and address", 0),
+    Setting("address_profiles_per_hour", int, 2_000, "anonymous records one address may make", 0),
     Setting("replay_hours", int, 24, "how long repeats of a request get the same answer", 1, 720),
     Setting("event_retention_days", int, 730, "how long batches are kept; 0: for ever", 0, 36_500),
     Setting("change_feed_days", int, 30, "how long the feed of changes is kept", 1, 3_650),
@@ -86,6 +87,7 @@ class Settings:
     address_requests_per_second: int
     address_values_per_hour: int
     value_requests_per_hour: int
+    address_profiles_per_hour: int
     replay_hours: int
     event_retention_days: int
     change_feed_days: int

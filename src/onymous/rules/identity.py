@@ -324,8 +324,8 @@ def _holder(code: int, key: str, seen: list[Seen], found: Seen | None) -> int:
 def _may_replace(ask: Ask, code: int, plan: Plan, found: Seen) -> bool:
     """Whether a given value may take the place of the record's own (A2, rulings 7 and 12)."""
     bit = 1 << code
-    if plan.immutable & bit or ask.op == "logout":
-        return False
+    if plan.immutable & bit or ask.op in ("logout", "events"):
+        return False  # a batch never changes what a person is found by
     if ask.op == "feed":
         matched = [c for c in plan.login_order if found.reach >> c & 1]
         higher = bool(matched) and plan.rank[matched[0]] < plan.rank.get(code, len(plan.rank))

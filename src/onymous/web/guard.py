@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onymous.flows.answers import Question
+from onymous.flows.answers import Answer, Question
 from onymous.limits import Limits, Verdict
 from onymous.rules.errors import Forbidden, RateLimited
 from onymous.rules.identifiers import BY_NAME
@@ -26,6 +26,8 @@ class Guard:
             return
         self._check_origin(call, who)
         self._raise(limits.address(call.address))
+        if question.op != "search":
+            self._raise(limits.may_create(call.address))
         plan = who.caller.plan
         if plan.best_match or question.op == "logout":
             return
@@ -36,6 +38,11 @@ class Guard:
                 and plan.login >> kind.code & 1
             ):
                 self._raise(limits.value(call.address, name, value))
+
+    def created(self, call: Call, who: Credentials, answer: Answer) -> None:
+        """Count a new anonymous record that a public key made (rulings 12)."""
+        if who.key_only and answer.created and not answer.logged_in:
+            self._limits.created(call.address)
 
     @staticmethod
     def _check_origin(call: Call, who: Credentials) -> None:

@@ -83,6 +83,8 @@ class IdentityWeb:
             headers = self._headers(op, who)
 
             def done(answer: Answer) -> None:
+                if answer.created:
+                    self._guard.created(call, who, answer)
                 respond(_reply(answer, question, headers, matches))
 
             self._resolver.ask(question, done)

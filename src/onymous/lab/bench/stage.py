@@ -74,10 +74,9 @@ def start_server(store: str, key: pathlib.Path, *, port: int = 0, **settings: st
         "ONYMOUS_ADDRESS_REQUESTS_PER_SECOND": "0",
         "ONYMOUS_ADDRESS_VALUES_PER_HOUR": "0",
         "ONYMOUS_VALUE_REQUESTS_PER_HOUR": "0",
+        "ONYMOUS_ADDRESS_PROFILES_PER_HOUR": "0",
         **{f"ONYMOUS_{name.upper()}": value for name, value in settings.items()},
     }
-    # what a browser on this address may make is no limit of the server
-    environ.setdefault("ONYMOUS_ADDRESS_PROFILES_PER_HOUR", "0")
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environ)
     assert process.stdout is not None
     line = process.stdout.readline()
