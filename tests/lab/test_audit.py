@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,10 @@ from tests.test_cases import settings_of
 from onymous.app import running
 from onymous.flows import identity as identity_flow
 from onymous.flows.working import Working
-from onymous.lab.audit import Violation, history, shrunk
+from onymous.lab.audit import Audited, Violation, history, shrunk
 from onymous.lab.concurrent import concurrent, race
+from onymous.lab.histories import configuration, operation
+from onymous.lab.verify import problems
 from onymous.rules import identity as identity_rules
 
 
@@ -133,3 +136,20 @@ def test_hypothesis_finds_no_history(tmp_path: pathlib.Path) -> None:
     finally:
         loop.run_until_complete(manager.__aexit__(None, None, None))
         loop.close()
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+async def test_groups_in_one_transaction_count_people_once(
+    place: Any, tmp_path: pathlib.Path, seed: int
+) -> None:
+    """Someone made and changed in the same commit was once counted twice on a crowded value."""
+    rng = random.Random(seed)
+    config = configuration(rng) | {"sticky_known": False}
+    async with running(settings_of(place, tmp_path)) as core:
+        audited = Audited(core, config, 500)
+        mpids: list[str] = []
+        for _ in range(180):
+            ops = [operation(rng, mpids[-12:]) for _ in range(rng.choice([1, 1, 4, 12]))]
+            answers = await asyncio.gather(*map(audited.ask, ops))
+            mpids += [a.mpid for a in answers if a.created and a.mpid]
+        assert await problems(core, {500: audited.caller.plan}) == []

@@ -124,8 +124,7 @@ class Working:
     ) -> None:
         """Apply a decision to a record: values it loses, takes and gains, and its ledger entry."""
         before = mask_of(record)
-        was_protected = record.pid not in self._new and protects(record, before, plan)
-        was_person = record.pid not in self._new and is_person(before, plan)
+        was_protected, was_person = protects(record, before, plan), is_person(before, plan)
         moved = {(code, key): holder for code, key, holder in take}
         for code, key in remove:
             self._drop(record, plan, code, key, was_person)
