@@ -14,6 +14,7 @@ from onymous.rules.identity import Ask
 from onymous.rules.modify import Change
 from onymous.store import history_sql as sql
 from onymous.store.port import Row, Session, Store
+from onymous.store.sql import CONFLICT_DROP, CONFLICTS
 
 _encode = msgspec.msgpack.Encoder().encode
 #: entries held between two flushes; of more, new ones are left out and counted
@@ -54,6 +55,7 @@ class Noted(msgspec.Struct):
 
 
 _body = msgspec.msgpack.Decoder(Body).decode
+_conflict = msgspec.msgpack.Decoder(tuple[list[int], dict[int, str]]).decode
 _Key = tuple[object, ...]
 
 
@@ -172,7 +174,10 @@ def _mark(pool: int, code: int, key: str) -> bytes:
 
 
 async def erase_from_journal(store: Store, journal: Journal, body: bytes) -> None:
-    """Take every request out that names one of the values or records of an erased person."""
+    """Take every request out that names one of the values or records of an erased person.
+
+    So it is with rows of feeds nobody has decided yet; the engine then lets go of what it deleted.
+    """
     pool, pids, marks = msgspec.msgpack.decode(body, type=tuple[int, list[int], list[bytes]])
     await journal.flush(store)
     wanted, people, after = set(marks), set(pids), 0
@@ -180,7 +185,7 @@ async def erase_from_journal(store: Store, journal: Journal, body: bytes) -> Non
         async with store.read() as session:
             rows = await session.rows(sql.JOURNAL_AFTER, after, 2_000)
         if not rows:
-            return
+            break
         after = rows[-1][0]
         gone = [
             (item.id,)
@@ -190,6 +195,23 @@ async def erase_from_journal(store: Store, journal: Journal, body: bytes) -> Non
         if gone:
             async with store.write("journal.erase") as tx:
                 await tx.many(sql.JOURNAL_DROP, gone)
+
+    await _erase_conflicts(store, pool, people, wanted)
+    await store.scrub()
+
+
+async def _erase_conflicts(store: Store, pool: int, people: set[int], marks: set[bytes]) -> None:
+    async with store.read() as session:
+        rows = await session.rows(CONFLICTS, 0, 1 << 31)
+    gone = []
+    for row in rows:
+        pids, keys = _conflict(bytes(row[5]))
+        theirs = any(_mark(pool, code, key) in marks for code, key in keys.items())
+        if row[2] == pool and (theirs or people & set(pids)):
+            gone.append((row[0],))
+    if gone:
+        async with store.write("conflicts.erase") as tx:
+            await tx.many(CONFLICT_DROP, gone)
 
 
 def _concerns(item: Noted, people: set[int], marks: set[bytes]) -> bool:

@@ -112,6 +112,9 @@ class Store(Protocol):
     async def close(self) -> None:
         """Finish what is under way and close."""
 
+    async def scrub(self) -> None:
+        """Let go of what was deleted, as far as the engine keeps it beside the data (the WAL)."""
+
     async def upkeep(self, now_ms: int) -> None:
         """Do what the engine itself needs from time to time (partitions of the months ahead)."""
 

@@ -242,6 +242,9 @@ class PostgresStore:
         if pool is not None:
             await pool.close()
 
+    async def scrub(self) -> None:
+        """Nothing: vacuuming and the archive of the WAL are the database's own business."""
+
     async def upkeep(self, now_ms: int) -> None:
         """Make the partitions of this month and the two after it."""
         async with _lent(self._open, "upkeep") as connection:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import pathlib
 import threading
 import time
@@ -235,6 +236,21 @@ class SqliteStore:
             return list(self._reader.execute(statement, args))
         except apsw.Error as error:
             raise _explained("read", error) from None
+
+    async def scrub(self) -> None:
+        """Empty the WAL: it still holds pages as they were before something was deleted."""
+        await asyncio.get_running_loop().run_in_executor(None, self._scrub)
+
+    def _scrub(self) -> None:
+        db = connect(self.path)
+        db.set_busy_timeout(200)
+        try:
+            for _ in range(50):
+                with contextlib.suppress(apsw.BusyError, apsw.LockedError):
+                    db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                    return
+        finally:
+            db.close()
 
     async def upkeep(self, now_ms: int) -> None:
         """Nothing: one folder needs none."""

@@ -1,0 +1,159 @@
+"""Hot routes answer exactly what the ordinary way answers, however the bytes arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+import re
+from typing import Any
+
+import pytest
+from tests.web.serving import Running, running
+
+KEY = "x-mp-key: web-api-key"
+
+
+def request(body: bytes, *headers: str, path: str = "/v1/identify", version: str = "1.1") -> bytes:
+    head = [f"POST {path} HTTP/{version}", "host: x", f"content-length: {len(body)}", *headers]
+    return ("\r\n".join(head) + "\r\n\r\n").encode() + body
+
+
+def identify(known: Any, **more: Any) -> bytes:
+    return json.dumps({"environment": "production", "known_identities": known, **more}).encode()
+
+
+async def exchange(it: Running, *parts: bytes, pause: float = 0.0) -> bytes:
+    """Send bytes on one connection and return everything that comes back."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(it.url.rpartition(":")[2]))
+    try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            if pause:
+                await asyncio.sleep(pause)
+        return await asyncio.wait_for(reader.read(), 10)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+def stripped(answer: bytes) -> bytes:
+    """Return an answer without what differs between any two answers."""
+    varying = rb'"mpid":"-?\d+"|"matched_identities":\{[^}]*\}|connection: \w+\r\n'
+    return re.sub(varying, b"", answer)
+
+
+BODIES = {
+    "fine": identify({"customerid": "1", "email": "a@x.io"}),
+    "nobody": identify({}),
+    "unknown type": identify({"customer_id": "1"}),
+    "number": identify({"customerid": 1}),
+    "null": identify(None),
+    "not json": b"{nonsense",
+    "empty": b"",
+    "array": b"[]",
+    "bad utf-8": b'{"environment":"production","known_identities":{"email":"\xff"}}',
+    "surrogate": b'{"environment":"production","known_identities":{"email":"\\ud800"}}',
+    "other environment": json.dumps({"environment": "x", "known_identities": {}}).encode(),
+    "large": identify({"email": "x" * 300_000}),
+}
+HEADERS = {
+    "key": [KEY],
+    "wrong key": ["x-mp-key: nobody-has-this"],
+    "none": [],
+    "twice": [KEY, "x-mp-key: other"],
+    "basic": ["authorization: Basic %%%"],
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/identify", "/v1/login", "/v1/search", "/v1/logout"])
+async def test_both_ways_say_the_same(place: Any, tmp_path: pathlib.Path, path: str) -> None:
+    async with running(place, tmp_path) as it:
+        for name, body in BODIES.items():
+            for headers in HEADERS.values():
+                hot = await exchange(it, request(body, *headers, "connection: close", path=path))
+                # an unusual header sends a request the ordinary way
+                slow = await exchange(
+                    it,
+                    request(
+                        body,
+                        *headers,
+                        "x-http-method-override: POST",
+                        "connection: close",
+                        path=path,
+                    ),
+                )
+                one, two = stripped(hot), stripped(slow)
+                assert one.partition(b"\r\n")[0] == two.partition(b"\r\n")[0], (name, headers)
+                assert one.partition(b"\r\n\r\n")[2] == two.partition(b"\r\n\r\n")[2], name
+                assert b" 5" not in one[8:11]
+
+
+async def test_bytes_may_arrive_in_any_pieces(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        whole = request(BODIES["fine"], KEY, "connection: close")
+        for cut in range(1, len(whole), 9):
+            answer = await exchange(it, whole[:cut], whole[cut:], pause=0.001)
+            assert answer.startswith(b"HTTP/1.1 200"), cut
+        bytewise = await exchange(it, *(whole[n : n + 1] for n in range(len(whole))))
+        assert bytewise.startswith(b"HTTP/1.1 200")
+
+
+async def test_pipelined_requests_are_answered_in_order(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        names = [f"p{n}" for n in range(20)]
+        made = {}
+        for name in names:
+            reply = await it.ask("identify", {"customerid": name})
+            made[name] = reply.json()["mpid"]
+        requests = [request(identify({"customerid": n}), KEY) for n in names]
+        last = request(identify({"customerid": "p0"}), KEY, "connection: close")
+        answer = await exchange(it, b"".join(requests) + last)
+        found = re.findall(rb'"mpid":"(-?\d+)"', answer)
+        assert [m.decode() for m in found] == [*(made[n] for n in names), made["p0"]]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST /v1/identify HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked"
+        b"\r\n\r\n0\r\n\r\nGET /metrics HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST /v1/identify HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6"
+        b"\r\n\r\n12345",
+        b"POST /v1/identify HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        b"POST /v1/identify HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\n",
+        b"POST /v1/identify HTTP/9.9\r\n\r\n",
+        b"\x00\x01\x02\r\n\r\n",
+        b"GET " + b"/" * 200_000 + b" HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_strange_framing_is_refused(place: Any, tmp_path: pathlib.Path, raw: bytes) -> None:
+    async with running(place, tmp_path) as it:
+        try:
+            answer = await asyncio.wait_for(exchange(it, raw), 3)
+        except TimeoutError:
+            answer = b""
+        assert b"HTTP/1.1 5" not in answer and b"HTTP/1.1 200" not in answer
+        assert (await it.counts())["profile"] == 0
+        assert (await it.client.get("/readyz")).status_code == 200
+
+
+async def test_old_and_slow_clients(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        old = await exchange(it, request(BODIES["fine"], KEY, version="1.0"))
+        assert b" 200 " in old.partition(b"\r\n")[0]
+        expect = request(BODIES["fine"], KEY, "expect: 100-continue", "connection: close")
+        assert b" 200 " in await exchange(it, expect)
+        size = len(BODIES["fine"])
+        head = f"POST /v1/identify HTTP/1.1\r\nhost: x\r\n{KEY}\r\n"
+        chunked = f"{head}transfer-encoding: chunked\r\nconnection: close\r\n\r\n{size:x}\r\n"
+        whole = chunked.encode() + BODIES["fine"] + b"\r\n0\r\n\r\n"
+        assert b" 200 " in await exchange(it, whole)
+        gone = head.encode() + b"content-length: 100000\r\n\r\n{"
+        for _ in range(20):
+            _, writer = await asyncio.open_connection("127.0.0.1", int(it.url.rpartition(":")[2]))
+            writer.write(gone)
+            writer.close()
+        assert (await it.ask("identify", {"customerid": "1"})).status_code == 200
