@@ -101,10 +101,9 @@ def with_console(settings: Settings) -> bool:
     """Return whether the console is served; raises `SettingError` for a word that is none."""
     if settings.console not in ("auto", "on", "off"):
         raise SettingError("console must be auto, on or off")
-    loopback = settings.host == "localhost" or settings.host.startswith("127.")
-    return settings.console == "on" or (
-        settings.console == "auto" and (loopback or settings.host == "::1")
-    )
+    host = settings.manage_host if settings.manage_port else settings.host
+    loopback = host == "localhost" or host.startswith("127.")
+    return settings.console == "on" or (settings.console == "auto" and (loopback or host == "::1"))
 
 
 def _measured(core: Core, metrics: Metrics) -> bytes:

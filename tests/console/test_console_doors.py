@@ -21,6 +21,8 @@ from tests.web.serving import running
 from onymous.console.app import console_app
 from onymous.console.site import Rooms
 from onymous.flows.people import TRIES_HERE, TRIES_S, Attempts, People, PeopleProblem
+from onymous.serving import with_console
+from onymous.settings import SettingError, load
 
 OPEN = {"/console/sign-in", "/console/welcome/{token}", "/console/static"}
 
@@ -192,3 +194,15 @@ async def test_large_forms_are_refused(tmp_path: pathlib.Path, place: Any) -> No
     async with console(place, tmp_path) as it, someone(it, "helen") as helen:
         answer = await helen.post(f"{await here(it)}/search", q="x" * 100_000)
         assert answer.status_code == 413
+
+
+def test_by_default_only_this_machine_is_served() -> None:
+    def on(**flags: Any) -> bool:
+        return with_console(load(flags, environ={}))
+
+    assert on() and on(host="localhost") and on(host="::1") and on(host="0.0.0.0", console="on")
+    assert not on(host="0.0.0.0") and not on(host="10.0.0.5") and not on(console="off")
+    assert on(host="0.0.0.0", manage_port=9000)
+    assert not on(manage_port=9000, manage_host="0.0.0.0")
+    with pytest.raises(SettingError):
+        on(console="maybe")

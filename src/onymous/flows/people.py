@@ -69,6 +69,10 @@ class People:
 
     async def signing_key(self) -> bytes:
         """Return the key that signs cookies: made once, sealed in the database."""
+        async with self._store.read() as session:
+            rows = await session.rows(META_GET, _META)
+        if rows:
+            return self._key.open(bytes(rows[0][0]), _CONTEXT)
         sealed = self._key.seal(secrets.token_bytes(32), _CONTEXT)
         async with self._store.write("console_key") as tx:
             await tx.run(META_ONCE, _META, sealed)
