@@ -43,7 +43,9 @@ from onymous.web.routes import routes
 from onymous.web.server import Application, Asgi, raw
 
 
-def application(core: Core, metrics: Metrics) -> Application:
+def application(
+    core: Core, metrics: Metrics, ending: Callable[[], bool] = lambda: False
+) -> Application:
     """Return the HTTP application of a started core."""
     s = core.settings
     bounds = Bounds(
@@ -66,7 +68,7 @@ def application(core: Core, metrics: Metrics) -> Application:
         AliasWeb(core.resolver, core.store, auth, bounds),
         AboutWeb(core.ready, lambda: _measured(core, metrics)),
         MergesWeb(core.merging, core.undoing, auth, bounds),
-        ChangesWeb(core.changes, auth),
+        ChangesWeb(core.changes, auth, ending),
         OAuthWeb(core.tokens),
         ProfilesWeb(core.store, core.profiles, core.tokens, core.reads, limits),
         ActivityWeb(core.activity, core.profiles, core.tokens, core.reads, core.directory),
@@ -189,7 +191,7 @@ class Server:
         cert, key = s.tls_cert, s.tls_key
         if s.tls_dev and not cert:
             cert, key = map(str, throw_away(folder, s.host))
-        app = application(self.core, self.metrics)
+        app = application(self.core, self.metrics, self._ending)
         app.console = pages
         if s.manage_port:
             self._manager = manager(app, cert, key)

@@ -166,7 +166,7 @@ class World:
             alias.undone = True
 
     async def merge(self) -> None:
-        one, two = (self.rng.choice(PEOPLE) for _ in range(2))
+        one, two = self.rng.choice(PEOPLE + VISITORS[:2]), self.rng.choice(PEOPLE)
         new = Pointer(0, one, two)
         may = self.model.may_merge(new)
         self.told.append(f"merge {one} -> {two}")

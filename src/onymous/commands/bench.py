@@ -12,8 +12,8 @@ import typer
 from rich.table import Table
 
 from onymous.commands.common import JsonOption, app, console, errors
-from onymous.lab.bench.report import PARTS, ground, run
-from onymous.lab.bench.rows import Bench
+from onymous.lab.bench.report import PARTS, Ground, ground, run
+from onymous.lab.bench.rows import Bench, Line
 
 
 @app.command()
@@ -48,6 +48,10 @@ def bench(
         rows = [msgspec.to_builtins(line) for line in lines]
         typer.echo(json.dumps({"on": msgspec.to_builtins(where), "rows": rows}))
         return
+    _show(where, lines)
+
+
+def _show(where: Ground, lines: list[Line]) -> None:
     console.print(
         f"{where.cpu}, {where.cores} cores, {where.memory_gb} GB, {where.system},"
         f" Python {where.python}, SQLite {where.sqlite}, load before {where.load_before:.2f}",

@@ -197,17 +197,21 @@ async def canonical(session: Session, pid: int) -> int:
 
 
 async def sides(session: Session, pid: int, now_ms: int = 1 << 62) -> list[Side]:
-    """Return every part of history that belongs to a profile, its own record first."""
-    out = [Side(pid)]
-    for record in out:
-        if not record.whole:
-            continue
-        for row in await session.rows(history_sql.ALIASES_INTO, record.pid, now_ms):
-            stamp = row[5] if row[4] == "device" else None
-            out.append(Side(row[1], row[2], row[3], stamp, False))
-        for row in await session.rows(history_sql.MERGES_INTO, record.pid):
-            if len(out) < MOST_SIDES and all(s.pid != row[2] or not s.whole for s in out):
-                out.append(Side(row[2]))
+    """Return every part of history that belongs to a profile, its own record first.
+
+    What belongs to it whole, by a merge, does not belong to it once more by an alias.
+    """
+    whole = [pid]
+    for number in whole:
+        for row in await session.rows(history_sql.MERGES_INTO, number):
+            if len(whole) < MOST_SIDES and row[2] not in whole:
+                whole.append(row[2])
+    out = [Side(number) for number in whole]
+    for number in whole:
+        for row in await session.rows(history_sql.ALIASES_INTO, number, now_ms):
+            if row[1] not in whole and len(out) < MOST_SIDES:
+                stamp = row[5] if row[4] == "device" else None
+                out.append(Side(row[1], row[2], row[3], stamp, False))
     return out
 
 

@@ -92,9 +92,12 @@ class Model:
     def batches(self, who: str) -> list[Sent]:
         """List what belongs to a profile: its own, and what aliases give it."""
         out = []
-        for member in self.group(who):
+        group = self.group(who)
+        for member in group:
             out += [s for s in self.sent if s.who == member]
             for alias in self.aliases:
+                if alias.source in group:
+                    continue  # they are one person: everything is there already
                 if not alias.undone and alias.destination == member:
                     out += [
                         s

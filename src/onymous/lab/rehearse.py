@@ -245,54 +245,65 @@ class Replay:
         self.out.shared = dict(shared)
 
 
+class _Comparison:
+    """Who became whom between two replays."""
+
+    def __init__(self, core: Core, before: Grouping, after: Grouping, told: dict[int, int]) -> None:
+        self._core, self._told = core, told
+        self.before, self.after = before, after
+        olds: dict[int, set[int]] = defaultdict(set)
+        news: dict[int, set[int]] = defaultdict(set)
+        #: (person before, person after) -> a request that shows it
+        self._sample: dict[tuple[int, int], int] = {}
+        for request, old in before.people.items():
+            new = after.people.get(request)
+            if new is not None:
+                olds[new].add(old)
+                news[old].add(new)
+                self._sample[old, new] = request
+        self.merges = {new: some for new, some in olds.items() if len(some) > 1}
+        self.splits = {old: some for old, some in news.items() if len(some) > 1}
+
+    def by(self) -> dict[str, int]:
+        """Count which type decides the merges and splits."""
+        out: dict[str, int] = Counter()
+        for new, some in self.merges.items():
+            out[self.after.by.get(self._sample[max(some), new], "none")] += 1
+        for old, some in self.splits.items():
+            out[self.before.by.get(self._sample[old, max(some)], "none")] += 1
+        return dict(out)
+
+    def examples(self) -> list[Example]:
+        """Tell some of the merges and splits in full."""
+        out = []
+        for new, some in list(self.merges.items())[:EXAMPLES]:
+            pairs = [(old, new) for old in some]
+            out.append(self._example("merge", pairs, (max(some), new), 1))
+        for old, some in list(self.splits.items())[:EXAMPLES]:
+            pairs = [(old, new) for new in some]
+            out.append(self._example("split", pairs, (old, max(some)), len(some)))
+        return out
+
+    def _example(
+        self, kind: str, pairs: list[tuple[int, int]], last: tuple[int, int], into: int
+    ) -> Example:
+        requests = [self._sample[pair] for pair in pairs]
+        people = {self._core.mpids.text(self._told[r]) for r in requests if r in self._told}
+        request = self._sample[last]
+        return Example(
+            kind=kind,
+            people=sorted(people),
+            into=into,
+            decided_by=self.after.by.get(request, "none"),
+            trace=self.after.traces.get(request, []),
+        )
+
+
 def _compare(
-    core: Core,
-    name: str,
-    pool: int,
-    before: Grouping,
-    after: Grouping,
-    told: dict[int, int],
+    core: Core, name: str, pool: int, before: Grouping, after: Grouping, told: dict[int, int]
 ) -> Rehearsal:
-    olds: dict[int, set[int]] = defaultdict(set)
-    news: dict[int, set[int]] = defaultdict(set)
-    sample: dict[tuple[int, int], int] = {}
-    for request, old in before.people.items():
-        new = after.people.get(request)
-        if new is not None:
-            olds[new].add(old)
-            news[old].add(new)
-            sample[old, new] = request
-    merges = {new: some for new, some in olds.items() if len(some) > 1}
-    splits = {old: some for old, some in news.items() if len(some) > 1}
-    by: dict[str, int] = Counter()
-    for new, some in merges.items():
-        by[after.by.get(sample[max(some), new], "none")] += 1
-    for old, some in splits.items():
-        by[before.by.get(sample[old, max(some)], "none")] += 1
-
-    def mpid(request: int) -> str:
-        return core.mpids.text(told[request]) if request in told else ""
-
-    examples = [
-        Example(
-            kind="merge",
-            people=sorted({mpid(sample[old, new]) for old in some} - {""}),
-            into=1,
-            decided_by=after.by.get(sample[max(some), new], "none"),
-            trace=after.traces.get(sample[max(some), new], []),
-        )
-        for new, some in list(merges.items())[:EXAMPLES]
-    ]
-    examples += [
-        Example(
-            kind="split",
-            people=sorted({mpid(sample[old, new]) for new in some} - {""}),
-            into=len(some),
-            decided_by=after.by.get(sample[old, max(some)], "none"),
-            trace=after.traces.get(sample[old, max(some)], []),
-        )
-        for old, some in list(splits.items())[:EXAMPLES]
-    ]
+    found = _Comparison(core, before, after, told)
+    merged_known = sum(len(some & before.known) > 1 for some in found.merges.values())
     return Rehearsal(
         scope=name,
         environment="development" if pool % 2 else "production",
@@ -301,13 +312,13 @@ def _compare(
         people_after=len(set(after.people.values())),
         known_before=len(before.known),
         known_after=len(after.known),
-        merges=len(merges),
-        splits=len(splits),
-        merged_known=sum(len(some & before.known) > 1 for some in merges.values()),
-        by=dict(by),
+        merges=len(found.merges),
+        splits=len(found.splits),
+        merged_known=merged_known,
+        by=found.by(),
         shared_before=before.shared,
         shared_after=after.shared,
         several_before=before.several,
         several_after=after.several,
-        examples=examples,
+        examples=found.examples(),
     )

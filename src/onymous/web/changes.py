@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
@@ -21,8 +22,10 @@ _encode = msgspec.json.Encoder().encode
 class ChangesWeb:
     """GET /v1/changes and /v1/changes/stream."""
 
-    def __init__(self, changes: Changes, authenticator: Authenticator) -> None:
-        self._changes, self._auth = changes, authenticator
+    def __init__(
+        self, changes: Changes, authenticator: Authenticator, ending: Callable[[], bool]
+    ) -> None:
+        self._changes, self._auth, self._ending = changes, authenticator, ending
 
     async def page(self, call: Call) -> Reply:
         """Return changes after a cursor; waits for the first one if asked to."""
@@ -46,13 +49,15 @@ class ChangesWeb:
 
     async def _follow(self, pool: int, page: Page) -> AsyncIterator[bytes]:
         yield b": following\n\n"
-        while True:
+        beat = time.monotonic()
+        while not self._ending():
             for change in page.changes:
                 body = _encode(change)
                 yield b"id: %b\nevent: change\ndata: %b\n\n" % (change.cursor.encode(), body)
-            if not page.changes:
+            if time.monotonic() - beat > BEAT_S:
+                beat = time.monotonic()
                 yield b": still here\n\n"
-            page = await self._changes.page(pool, int(page.next), MOST, BEAT_S)
+            page = await self._changes.page(pool, int(page.next), MOST, 1)
 
     def _asked(self, call: Call) -> tuple[int, int | None]:
         who = self._auth.check(call.method, call.path, call.query, call.headers, b"")

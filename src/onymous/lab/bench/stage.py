@@ -112,21 +112,11 @@ def measure(
     seed: int,
     first_new: int = 0,
     secret: str = "",
-    warm_s: float = 0.5,
-    connections: int = 64,
 ) -> Round:
     """Put load on servers that share a port, and return what was seen."""
-    plan: dict[str, Any] = {
-        "kind": kind,
-        "port": servers[0].port,
-        "seconds": seconds,
-        "warm_s": warm_s,
-        "people": people,
-        "seed": seed,
-        "first_new": first_new,
-        "secret": secret,
-        "connections": connections,
-    }
+    plan: dict[str, Any] = {"kind": kind, "port": servers[0].port, "seconds": seconds}
+    plan |= {"warm_s": 0.5, "people": people, "seed": seed, "first_new": first_new}
+    plan |= {"secret": secret, "connections": 64}
     words = [sys.executable, "-m", "onymous.lab.bench.client", json.dumps(plan)]
     client = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert client.stdout is not None
