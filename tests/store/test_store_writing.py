@@ -174,6 +174,22 @@ async def test_a_cancelled_transaction_is_whole_or_nothing(store: Store) -> None
         assert await session.rows("SELECT count(*) FROM claim") == [(0,)]
 
 
+async def test_a_reader_given_up_leaves_no_snapshot_behind(store: Store) -> None:
+    async def looked() -> None:
+        async with store.read() as session:
+            await session.rows("SELECT count(*) FROM profile")
+
+    await looked()
+    for n in range(1_000):
+        task = asyncio.create_task(looked())
+        for _ in range(5 + n % 10):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        async with store.write("after") as tx:
+            await tx.run("DELETE FROM profile WHERE pid = ?", n)
+
+
 async def test_closing_waits_for_the_commit(place: Place) -> None:
     store = place.store()
     await store.start()

@@ -273,7 +273,8 @@ class PostgresStore:
     async def read(self) -> AsyncIterator[PostgresSession]:
         """Open a session in which all statements see the same snapshot."""
         async with _lent(self._open, "read") as connection:
-            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            # a BEGIN given up half-way would be believed not to have happened
+            await settled(connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
             yield PostgresSession(connection, self._shared)
             await settled(connection.execute("COMMIT"))
 
@@ -284,7 +285,7 @@ class PostgresStore:
         An error of the commit itself other than `LostRace` leaves open whether it was written.
         """
         async with _lent(self._open, name) as connection:
-            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            await settled(connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED"))
             transaction = PostgresTransaction(connection, self._shared)
             yield transaction
             await transaction.release()
