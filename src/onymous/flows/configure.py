@@ -10,7 +10,7 @@ from onymous.crypto import MasterKey, new_key_pair
 from onymous.flows import tenancy
 from onymous.flows.credentials import Credential, add_secret, audit, check_key, transact
 from onymous.flows.documents import Unreadable, read, write
-from onymous.flows.tenancy import Ids, encode
+from onymous.flows.tenancy import Ids, Shared, encode
 from onymous.rules import documents
 from onymous.rules.errors import ConfigInvalid
 from onymous.rules.strategies import ScopeConfig
@@ -161,11 +161,15 @@ class _Writer:
         account = self._ids.accounts[workspace.account]
         scope = self._ids.scopes[workspace.scope]
         if step.action == "create":
-            number = await self._add(sql.WORKSPACE_ADD, step.name, account, scope, b"{}")
+            shared = encode(Shared(consent_purposes=workspace.consent_purposes))
+            number = await self._add(sql.WORKSPACE_ADD, step.name, account, scope, shared)
             self._ids.workspaces[step.name] = number
         else:
             number = self._ids.workspaces[step.name]
             await self._tx.run(sql.WORKSPACE_SET, account, scope, number)
+            if workspace.consent_purposes is not None:
+                shared = encode(Shared(consent_purposes=workspace.consent_purposes))
+                await self._tx.run(sql.WORKSPACE_SHARED, shared, number)
 
     async def _input(self, step: Step) -> None:
         workspace, _, name = step.name.partition("/")
@@ -204,6 +208,8 @@ def _plain(state: State) -> dict[str, Any]:
     workspaces: dict[str, Any] = {}
     for name, workspace in state.workspaces.items():
         out: dict[str, Any] = {"account": workspace.account, "scope": workspace.scope}
+        if workspace.consent_purposes is not None:
+            out["consent_purposes"] = list(workspace.consent_purposes)
         for child, config in workspace.inputs.items():
             group = "feeds" if config.kind in FEED_KINDS else "inputs"
             usual = InputConfig(kind=config.kind).resolved()

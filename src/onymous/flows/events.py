@@ -20,6 +20,7 @@ from onymous.rules.errors import BatchTooLarge, Internal, LookupRefusal, Refusal
 from onymous.rules.events import Batch, batch_id, read_batch, too_young
 from onymous.rules.identifiers import clean
 from onymous.rules.profiles import Context
+from onymous.rules.withholding import withheld
 from onymous.store import sql
 from onymous.store.compression import Bodies
 from onymous.store.port import Found, Kept, LostRace, Probe
@@ -81,8 +82,13 @@ class Events:
         """
         if len(item.body) > MOST_BYTES:
             raise BatchTooLarge(most=MOST_BYTES)
-        kind = platform(item.caller)
+        caller = item.caller
+        raw, why = withheld(item.raw, keep_ip=caller.keep_ip, restrict=caller.restrict_device_ids)
+        if why:
+            item.raw, item.body = raw, msgspec.json.encode(raw)
+        kind = platform(caller)
         batch = read_batch(item.raw, item.now_ms, platform=kind, at_ms=item.at_ms)
+        batch.notes += why
         if item.historical and too_young(item.raw, item.now_ms):
             self._note(item, "historical_too_young")
             done(Taken(dropped="historical_too_young"))

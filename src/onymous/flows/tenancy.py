@@ -11,6 +11,14 @@ from onymous.store import tenants_sql as sql
 from onymous.store.packing import SLOTS
 from onymous.store.port import Session, Store, Transaction
 
+
+class Shared(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Settings of a workspace that all its inputs share."""
+
+    consent_purposes: tuple[str, ...] | None = None
+
+
+decode_shared = msgspec.json.Decoder(Shared).decode
 decode_scope = msgspec.json.Decoder(ScopeConfig).decode
 decode_input = msgspec.json.Decoder(InputConfig).decode
 encode = msgspec.json.Encoder().encode
@@ -36,9 +44,10 @@ async def read_state(session: Session) -> tuple[State, Ids]:
     for number, name, config in await session.rows(sql.SCOPES):
         ids.scopes[name] = number
         state.scopes[name] = decode_scope(config)
-    for number, name, account, scope in await session.rows(sql.WORKSPACES):
+    for number, name, account, scope, shared in await session.rows(sql.WORKSPACES):
         ids.workspaces[name] = number
-        state.workspaces[name] = Workspace(account=account, scope=scope)
+        purposes = decode_shared(shared).consent_purposes
+        state.workspaces[name] = Workspace(account=account, scope=scope, consent_purposes=purposes)
     for number, workspace, name, kind, api_key, settings, active in await session.rows(sql.INPUTS):
         ids.inputs[workspace, name] = number
         config = stored_input(kind, api_key, settings, active)

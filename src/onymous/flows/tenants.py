@@ -22,7 +22,7 @@ from onymous.flows.credentials import (
     list_secrets,
     revoke_secret,
 )
-from onymous.flows.tenancy import decode_scope, has_data, stored_input
+from onymous.flows.tenancy import decode_scope, decode_shared, has_data, stored_input
 from onymous.rules.strategies import Plan, compile_plan
 from onymous.store import tenants_sql as sql
 from onymous.store.port import Row, Session, Store
@@ -78,6 +78,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     config_flags: dict[str, str] = {}
     #: feeds: the platform whose rows these are
     act_as: str | None = None
+    keep_ip: bool = True
+    restrict_device_ids: bool = False
     #: declared consent purposes of the workspace, or None where any may be stated
     purposes: frozenset[str] | None = None
 
@@ -173,8 +175,10 @@ class Directory:
 
 
 def _caller(row: Row, secrets: tuple[bytes, ...]) -> Caller:
-    number, name, kind, api_key, settings, active, workspace, w_name, scope, s_name, config = row
+    number, name, kind, api_key, settings, active, workspace, w_name, shared, scope = row[:10]
+    s_name, config = row[10:]
     flags = stored_input(kind, api_key, settings, active)
+    purposes = decode_shared(shared).consent_purposes
     return Caller(
         input=number,
         name=name,
@@ -199,6 +203,9 @@ def _caller(row: Row, secrets: tuple[bytes, ...]) -> Caller:
         requests_per_second=flags.requests_per_second,
         config_flags=flags.config_flags,
         act_as=flags.act_as,
+        keep_ip=flags.keep_ip,
+        restrict_device_ids=flags.restrict_device_ids,
+        purposes=None if purposes is None else frozenset(purposes),
     )
 
 

@@ -10,6 +10,8 @@ import msgspec
 CCPA_PURPOSE = "data_sale_opt_out"
 REGULATIONS = ("gdpr", "ccpa")
 MOST_PURPOSES = 100
+#: most characters of a purpose's name
+MOST_PURPOSE = 256
 _MOST_TEXT = 1024
 
 
@@ -59,7 +61,7 @@ def _one(regulation: str, name: str, facts: Any, now_ms: int) -> Stated | None:
     purpose = name.strip().lower()
     if not isinstance(facts, dict) or not isinstance(facts.get("consented"), bool):
         return None
-    if not purpose or len(purpose) > 256:
+    if not purpose or len(purpose) > MOST_PURPOSE:
         return None
     if regulation == "ccpa" and purpose != CCPA_PURPOSE:
         return None

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from onymous.rules import checks
+from onymous.rules.consent import MOST_PURPOSE, MOST_PURPOSES
 from onymous.rules.identifiers import DEFAULT_PRIORITY
 from onymous.rules.inputs import input_problems, input_warnings
 from onymous.rules.strategies import STRATEGIES, Blocked, ScopeConfig, login_types
@@ -33,7 +34,7 @@ _KINDS = {
     "float": "a number",
 }
 _TOP = ("organization", "accounts", "scopes", "workspaces")
-_WORKSPACE = ("account", "scope", "inputs", "feeds")
+_WORKSPACE = ("account", "scope", "consent_purposes", "inputs", "feeds")
 
 
 def decode(data: object, lines: Mapping[str, int]) -> tuple[Document | None, list[Problem]]:
@@ -94,6 +95,7 @@ class _Reader:
                 account=self.account_of(fields.get("account"), accounts, where),
                 scope=self.scope_of(fields, name, scopes, where),
                 inputs=self.inputs(fields, where),
+                consent_purposes=self.purposes(fields.get("consent_purposes"), where),
             )
         self.keys(workspaces)
         return Document(
@@ -181,6 +183,28 @@ class _Reader:
                     self.add(input_problems(config, at, feed=group == "feeds"))
                 out[name] = config
         return out
+
+    def purposes(self, data: object, where: str) -> tuple[str, ...] | None:
+        """Read the declared GDPR purposes, as they are compared."""
+        if data is None:
+            return None
+        at = path(where, "consent_purposes")
+        if not isinstance(data, list):
+            self.problem(at, "this is no list", "put it in brackets: [analytics, marketing]")
+            return None
+        out: list[str] = []
+        for n, given in enumerate(data):
+            purpose = given.strip().lower() if isinstance(given, str) else ""
+            if not purpose or len(purpose) > MOST_PURPOSE:
+                why = f"a purpose is text of 1 to {MOST_PURPOSE} characters"
+                self.problem(f"{at}[{n}]", why, "put it in quotes, or remove it")
+            elif purpose in out:
+                self.problem(f"{at}[{n}]", f"{shorten(given)} stands there twice", "remove it")
+            else:
+                out.append(purpose)
+        if len(out) > MOST_PURPOSES:
+            self.problem(at, f"more than {MOST_PURPOSES} purposes", "remove some")
+        return tuple(out)
 
     def keys(self, workspaces: dict[str, Workspace]) -> None:
         """Check that no API key is given twice."""

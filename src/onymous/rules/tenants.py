@@ -67,6 +67,10 @@ class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     skew_s: int = 900
     #: requests per second of the whole input; 0: no limit
     requests_per_second: int = 0
+    #: the device's IP address stays in the batch
+    keep_ip: bool = True
+    #: advertising ids of devices that limit ad tracking are not collected
+    restrict_device_ids: bool = False
     #: flags handed to SDKs by the config endpoint; SDKs read text, 'True' not true
     config_flags: dict[str, str] = {}
 
@@ -85,6 +89,8 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     scope: str
     inputs: dict[str, InputConfig] = {}
+    #: GDPR purposes that may be stated; None: any may. Once declared, a purpose stays
+    consent_purposes: tuple[str, ...] | None = None
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,10 +247,24 @@ def _workspaces(current: State, wanted: Document) -> Iterator[Step]:
     for name, workspace in wanted.workspaces.items():
         was = current.workspaces.get(name)
         if was is None:
-            where = f"account {workspace.account}, scope {workspace.scope}"
-            yield Step(action="create", noun="workspace", name=name, changes=(where,))
+            made = [f"account {workspace.account}, scope {workspace.scope}"]
+            made += _purposes(None, workspace.consent_purposes)
+            yield Step(action="create", noun="workspace", name=name, changes=tuple(made))
+            continue
+        gone = set(was.consent_purposes or ()) - set(workspace.consent_purposes or ())
+        if gone and workspace.consent_purposes is not None:
+            yield Step(
+                action="refuse",
+                noun="workspace",
+                name=name,
+                changes=tuple(_purposes(was.consent_purposes, workspace.consent_purposes)),
+                why=f"consent purposes stay once declared, {shorten(min(gone))} is missing",
+                instead="write it again; leaving consent_purposes out changes nothing",
+            )
             continue
         changes = []
+        if workspace.consent_purposes is not None:
+            changes += _purposes(was.consent_purposes, workspace.consent_purposes)
         if was.account != workspace.account:
             changes.append(f"account: {was.account} -> {workspace.account}")
         if was.scope != workspace.scope:
@@ -261,6 +281,13 @@ def _workspaces(current: State, wanted: Document) -> Iterator[Step]:
                 continue
         if changes:
             yield Step(action="update", noun="workspace", name=name, changes=tuple(changes))
+
+
+def _purposes(was: tuple[str, ...] | None, now: tuple[str, ...] | None) -> list[str]:
+    if now is None or (set(now) == set(was or ()) and was is not None):
+        return []
+    old = "any" if was is None else listed(was)
+    return [f"consent_purposes: {old} -> {listed(now)}"]
 
 
 def _inputs(current: State, wanted: Document) -> Iterator[Step]:

@@ -20,7 +20,7 @@ ORGANIZATIONS = "SELECT id, name FROM organization ORDER BY id"
 ACCOUNTS = "SELECT id, name FROM account ORDER BY id"
 SCOPES = "SELECT id, name, config FROM scope ORDER BY id"
 WORKSPACES = (
-    "SELECT w.id, w.name, a.name, s.name FROM workspace w"
+    "SELECT w.id, w.name, a.name, s.name, w.settings FROM workspace w"
     " JOIN account a ON a.id = w.account JOIN scope s ON s.id = w.scope ORDER BY w.id"
 )
 INPUTS = (
@@ -34,7 +34,7 @@ INPUT_BY_NAME = (
 #: every input with all that a request needs to know
 CALLERS = (
     "SELECT i.id, i.name, i.kind, i.api_key, i.settings, i.active,"
-    " w.id, w.name, s.id, s.name, s.config FROM input i"
+    " w.id, w.name, w.settings, s.id, s.name, s.config FROM input i"
     " JOIN workspace w ON w.id = i.workspace JOIN scope s ON s.id = w.scope ORDER BY i.id"
 )
 WORKSPACE_NAMES = "SELECT id, name FROM workspace ORDER BY id"
@@ -51,6 +51,7 @@ WORKSPACE_ADD = (
     "INSERT INTO workspace (name, account, scope, settings) VALUES (?, ?, ?, ?) RETURNING id"
 )
 WORKSPACE_SET = "UPDATE workspace SET account = ?, scope = ? WHERE id = ?"
+WORKSPACE_SHARED = "UPDATE workspace SET settings = ? WHERE id = ?"
 INPUT_ADD = (
     "INSERT INTO input (name, workspace, kind, api_key, settings, active)"
     " VALUES (?, ?, ?, ?, ?, ?) RETURNING id"
