@@ -59,10 +59,14 @@ def apply_(
     try:
         out = run_now(_apply(settings_of(store=store), text, dry_run))
     except BadDocument as error:
+        if as_json:
+            typer.echo(msgspec.json.encode({"problems": error.problems}).decode())
         for problem in error.problems:
             errors.print(f"problem: {problem}", highlight=False, markup=False)
         raise typer.Exit(1) from None
     except ChangeRefused as error:
+        if as_json:
+            typer.echo(msgspec.json.encode({"refused": error.refused}).decode())
         for step in error.refused:
             errors.print(str(step), highlight=False, markup=False)
         errors.print("[red]refused: nothing was changed[/]")

@@ -1,6 +1,6 @@
 """The load generator: 64 keep-alive connections, one request under way on each.
 
-Run as a program with a JSON plan as its argument; prints one JSON line.
+Run as a program with a JSON plan on its standard input; prints one JSON line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import uvloop
 
-from onymous.lab.bench.traffic import requests
+from onymous.lab.bench.traffic import batches, reads, requests
 
 
 class Totals:
@@ -70,13 +70,7 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
     """Carry out a plan: warm up, then count for a while."""
     loop = asyncio.get_running_loop()
     out = Totals()
-    source = requests(
-        plan["kind"],
-        plan["seed"],
-        plan["people"],
-        plan["first_new"],
-        secret=plan.get("secret", ""),
-    )
+    source = _source(plan)
     for _ in range(plan["connections"]):
         await loop.create_connection(lambda: Caller(source, out), "127.0.0.1", plan["port"])
     await asyncio.sleep(plan["warm_s"])
@@ -96,5 +90,14 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _source(plan: dict[str, Any]) -> Iterator[bytes]:
+    kind, seed, secret = plan["kind"], plan["seed"], plan.get("secret", "")
+    if kind in ("batch", "bulk"):
+        return batches(kind, seed, plan["people"], secret=secret)
+    if kind == "read":
+        return reads(seed, plan["paths"], plan["token"])
+    return requests(kind, seed, plan["people"], plan["first_new"], secret=secret)
+
+
 if __name__ == "__main__":
-    print(json.dumps(uvloop.run(run(json.loads(sys.argv[1])))), flush=True)
+    print(json.dumps(uvloop.run(run(json.load(sys.stdin)))), flush=True)

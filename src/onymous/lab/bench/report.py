@@ -9,6 +9,9 @@ import platform
 import apsw
 import msgspec
 
+from onymous.lab.bench.bulk import imports
+from onymous.lab.bench.lives import batches, profiles
+from onymous.lab.bench.pointers import batch_size, first_page, flat
 from onymous.lab.bench.rows import (
     Bench,
     Line,
@@ -40,6 +43,12 @@ PARTS = {
     "python": own_python,
     "disk": disk,
     "start": starting,
+    "batches": batches,
+    "profiles": profiles,
+    "pointers": flat,
+    "history": first_page,
+    "batch-size": batch_size,
+    "import": imports,
 }
 
 

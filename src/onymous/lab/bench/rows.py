@@ -7,6 +7,7 @@ import pathlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -87,7 +88,7 @@ class Bench:
             asyncio.run(fill.through_port(settings, 0, people, lambda n: None))
 
     def load(
-        self, servers: list[Serving], kind: str, *, people: int = PEOPLE, secret: str = ""
+        self, servers: list[Serving], kind: str, *, people: int = PEOPLE, **more: Any
     ) -> Round:
         """Put one round of load on servers."""
         self._new += 10_000_000
@@ -99,21 +100,21 @@ class Bench:
             people=people,
             seed=self._seed,
             first_new=self._new % 9_000_000_000,
-            secret=secret,
+            **more,
         )
 
     def against_limit(
-        self, servers: list[Serving], kind: str, **more: str
+        self, servers: list[Serving], kind: str, **more: Any
     ) -> tuple[list[Round], list[Round], int]:
         """Alternate rounds of the limit and ours; return both and how many rounds counted."""
         ours, limits = [], []
         limit = start_limit()
         with running(limit):
-            self.load(servers, kind, **more)  # type: ignore[arg-type]
+            self.load(servers, kind, **more)
             for n in range(self.rounds):
                 self.progress(f"{kind}, round {n + 1} of {self.rounds}")
                 limits.append(self.load([limit], "known"))
-                ours.append(self.load(servers, kind, **more))  # type: ignore[arg-type]
+                ours.append(self.load(servers, kind, **more))
         good = [o for o in ours if o.busy >= BUSY]
         return limits, good or ours, len(good)
 

@@ -39,6 +39,11 @@ class Serving(msgspec.Struct):
     process: subprocess.Popen[str]
     port: int
 
+    @property
+    def url(self) -> str:
+        """Return where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
     def stop(self, *, kill: bool = False) -> None:
         """Stop it, politely or not."""
         if self.process.poll() is None:
@@ -111,15 +116,17 @@ def measure(
     people: int,
     seed: int,
     first_new: int = 0,
-    secret: str = "",
+    **more: Any,
 ) -> Round:
     """Put load on servers that share a port, and return what was seen."""
     plan: dict[str, Any] = {"kind": kind, "port": servers[0].port, "seconds": seconds}
     plan |= {"warm_s": 0.5, "people": people, "seed": seed, "first_new": first_new}
-    plan |= {"secret": secret, "connections": 64}
-    words = [sys.executable, "-m", "onymous.lab.bench.client", json.dumps(plan)]
-    client = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert client.stdout is not None
+    plan |= {"connections": 64, **more}
+    words = [sys.executable, "-m", "onymous.lab.bench.client"]
+    client = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert client.stdin is not None and client.stdout is not None
+    client.stdin.write(json.dumps(plan))
+    client.stdin.close()
     client.stdout.readline()
     pids = [s.process.pid for s in servers]
     before = [(_cpu(p), _cpu(p, p)) for p in pids]

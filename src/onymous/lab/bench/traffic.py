@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -77,6 +77,30 @@ _DEVICE = (
 )
 
 
+_BATCH = (
+    b'{"schema_version":2,"environment":"production","source_request_id":"8f0c-%012d",'
+    b'"mp_deviceid":"7a0cdd5b-1c1c-4222-8333-%012d","ip":"203.0.113.77",'
+    b'"timestamp_unixtime_ms":1763900000000,"user_identities":{"customer_id":"c%010d"},'
+    b'"user_attributes":{"plan":"gold","$city":"Bern","visits":"%06d"},'
+    b'"device_info":{"platform":"web","screen_width":1920,"screen_height":1080,'
+    b'"locale_language":"en","locale_country":"CH","timezone_offset":1},'
+    b'"application_info":{"application_name":"shop","application_version":"4.12.0"},'
+    b'"events":[{"event_type":"screen_view","data":{"screen_name":"product page",'
+    b'"timestamp_unixtime_ms":1763900000100,"session_uuid":"84e1b361-a282-4adf-8a6d-%012d",'
+    b'"custom_attributes":{"ref":"https://shop.example.com/c/shoes?x=%06d"}}},'
+    b'{"event_type":"custom_event","data":{"event_name":"viewed product",'
+    b'"custom_event_type":"navigation","timestamp_unixtime_ms":1763900000200,'
+    b'"session_uuid":"84e1b361-a282-4adf-8a6d-%012d","custom_attributes":{"category":"shoes",'
+    b'"price":"119.90","position":"3","list":"search results","sku":"%08d"}}},'
+    b'{"event_type":"commerce_event","data":{"timestamp_unixtime_ms":1763900000300,'
+    b'"session_uuid":"84e1b361-a282-4adf-8a6d-%012d","currency_code":"CHF",'
+    b'"product_action":{"action":"add_to_cart","products":[{"id":"%08d","name":"Trail shoe",'
+    b'"brand":"Nimbus","category":"shoes","price":119.90,"quantity":1}]}}}]}'
+)
+#: batches in one call of the bulk path
+BULK = 100
+
+
 def head(path: str, length: int, *, secret: str = "") -> bytes:
     """Return the head of a request with a body of this length."""
     who = f"x-mp-key: {KEY}"
@@ -92,6 +116,49 @@ def head(path: str, length: int, *, secret: str = "") -> bytes:
 def body(request: int, person: int) -> bytes:
     """Return the body of one identify."""
     return _BODY % (request, person, person, person)
+
+
+def batch(request: int, person: int) -> bytes:
+    """Return the body of one batch of events of about 1.4 KB."""
+    number = request % 10**12
+    short = number % 10**6
+    return _BATCH % (
+        number,
+        person,
+        person,
+        short,
+        number,
+        short,
+        number,
+        short,
+        number,
+        short,
+    )
+
+
+def batches(kind: str, seed: int, people: int, *, secret: str) -> Iterator[bytes]:
+    """Yield calls that bring events for ever: one batch each, or `BULK` of them."""
+    rng = random.Random(seed)
+    # numbers never come twice, or the batch would be a repeat
+    number = seed * 10**8
+    while True:
+        number += BULK
+        if kind == "batch":
+            body = batch(number, int(rng.random() * people))
+            yield head("/v2/events", len(body), secret=secret) + body
+            continue
+        some = [batch(number + n, int(rng.random() * people)) for n in range(BULK)]
+        body = b"[" + b",".join(some) + b"]"
+        yield head("/v2/bulkevents", len(body), secret=secret) + body
+
+
+def reads(seed: int, paths: Sequence[str], token: str) -> Iterator[bytes]:
+    """Yield reads of profiles for ever."""
+    rng = random.Random(seed)
+    tail = f" HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {token}\r\n\r\n"
+    asked = [f"GET {path}{tail}".encode() for path in paths]
+    while True:
+        yield rng.choice(asked)
 
 
 def requests(
