@@ -21,6 +21,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import asyncpg
+import hypothesis
 import pytest
 
 from onymous.store.port import Store
@@ -31,6 +32,12 @@ try:
     import uvloop
 except ImportError:  # not on every platform
     uvloop = None
+
+#: how fast a machine makes examples says nothing about the product
+hypothesis.settings.register_profile(
+    "onymous", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("onymous")
 
 T = TypeVar("T")
 ENGINES = ("sqlite", "postgresql")

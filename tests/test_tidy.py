@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": {"*"},
     "library": {"app", "settings", "flows", "rules"},
     "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"}
-    | {"store.sql", "store.sqlite", "store.port"},
+    | {"store.sql", "store.history_sql", "store.sqlite", "store.port"},
     "commands": {"app", "serving", "library", "lab", "settings", "observe", "crypto", "flows"}
     | {"store.port", "worker", "rules", "readers"},
     "cli": {"commands"},

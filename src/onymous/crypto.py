@@ -17,6 +17,8 @@ _M64 = (1 << 64) - 1
 _M32 = (1 << 32) - 1
 #: internal numbers are below this
 MOST = 1 << 62
+#: MPIDs remembered as text
+MOST_TEXTS = 50_000
 #: first byte of a sealed secret: how, and under which generation of key
 _SEAL = b"\x01"
 
@@ -38,6 +40,8 @@ class MpidCipher:
         self._add = tuple(int.from_bytes(parts[i : i + 8], "little") for i in range(32, 64, 8))
         #: where the raw permutation sends 0; swapped with it, so that 0 stays fixed and unused
         self._of_zero = self._raw(0)
+        #: what was worked out lately: the same people come again and again
+        self._texts: dict[int, str] = {}
 
     def _round(self, n: int, x: int) -> int:
         x = (x * self._mul[n] + self._add[n]) & _M64
@@ -72,7 +76,12 @@ class MpidCipher:
 
     def text(self, pid: int) -> str:
         """Return the MPID of a number as decimal text."""
-        return str(self.encode(pid))
+        text = self._texts.get(pid)
+        if text is None:
+            if len(self._texts) >= MOST_TEXTS:
+                self._texts.clear()
+            text = self._texts[pid] = str(self.encode(pid))
+        return text
 
     def parse(self, value: object) -> int | None:
         """Return the number of an MPID as it came in (text or JSON integer), or None.

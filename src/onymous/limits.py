@@ -118,6 +118,10 @@ class Limits:
         self._distinct = _Windows(3600, most_keys)
         self._profiles_limit = profiles_per_hour
         self._profiles = _Windows(3600, most_keys)
+        #: nothing is counted per address or value
+        self.off = not (
+            address_per_second or values_per_hour or value_per_hour or profiles_per_hour
+        )
 
     @property
     def size(self) -> int:

@@ -90,15 +90,18 @@ _decode = msgspec.msgpack.Decoder(Kept).decode
 
 def keep(answer: Answer) -> bytes:
     """Pack an answer for repeats."""
+    return _encode(without_values(answer))
+
+
+def without_values(answer: Answer) -> Kept:
+    """Return the part of an answer that is kept for repeats."""
     a = answer
-    return _encode(
-        Kept(a.mpid, a.logged_in, a.ephemeral, list(a.matched), a.changes, a.outcome, a.reason)
-    )
+    return Kept(a.mpid, a.logged_in, a.ephemeral, list(a.matched), a.changes, a.outcome, a.reason)
 
 
-def kept(data: bytes, given: Mapping[str, object]) -> Answer:
+def kept(data: bytes | Kept, given: Mapping[str, object]) -> Answer:
     """Unpack an answer given before; the values come from the repeated request itself."""
-    k = _decode(data)
+    k = _decode(data) if isinstance(data, bytes) else data
     return Answer(
         mpid=k.mpid,
         logged_in=k.logged_in,
@@ -119,16 +122,16 @@ class Recent:
 
     def __init__(self, most: int = 25_000) -> None:
         self._most = most
-        self._new: dict[tuple[int, str], tuple[bytes, bytes]] = {}
-        self._old: dict[tuple[int, str], tuple[bytes, bytes]] = {}
+        self._new: dict[tuple[int, str], tuple[bytes, Kept]] = {}
+        self._old: dict[tuple[int, str], tuple[bytes, Kept]] = {}
 
-    def get(self, input_id: int, request_id: str, digest: bytes) -> bytes | None:
+    def get(self, input_id: int, request_id: str, digest: bytes) -> Kept | None:
         """Return the kept answer of an equal request, or None."""
         key = (input_id, request_id)
         found = self._new.get(key) or self._old.get(key)
         return found[1] if found is not None and found[0] == digest else None
 
-    def put(self, input_id: int, request_id: str, digest: bytes, answer: bytes) -> None:
+    def put(self, input_id: int, request_id: str, digest: bytes, answer: Kept) -> None:
         """Keep an answer."""
         if len(self._new) >= self._most:
             self._old, self._new = self._new, {}

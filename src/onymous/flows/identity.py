@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from onymous.flows.answers import Answer, Done, Question, Recent, keep, kept
+from onymous.flows.answers import Answer, Done, Question, Recent, keep, kept, without_values
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.journal import Journal
@@ -120,6 +120,11 @@ def request_key(input_id: int, request_id: str | None) -> bytes | None:
 def lookup_keys(keys: dict[int, str], plan: Plan) -> dict[int, str]:
     """Return the identities that must be looked up: ranked or unique types."""
     wanted = plan.ranked | plan.unique
+    given = 0
+    for code in keys:
+        given |= 1 << code
+    if not given & ~wanted:
+        return keys
     return {code: key for code, key in keys.items() if wanted >> code & 1}
 
 
@@ -338,7 +343,7 @@ class Resolve:
         question = self._question
         if question.request_id is not None and answer.mpid is not None:
             self._resolver.recent.put(
-                question.caller.input, question.request_id, question.digest, keep(answer)
+                question.caller.input, question.request_id, question.digest, without_values(answer)
             )
 
     def fail(self, error: Exception) -> None:

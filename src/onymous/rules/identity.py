@@ -122,13 +122,21 @@ def decide(
         return _finish(Decision(conflict=conflict), why, "conflict")
     if found is None:
         return _create(ask, keys, plan, seen, None, dropped, why, "nobody was found")
-    logins = any(plan.login >> code & 1 for code in keys)
-    if logins and not found.known and plan.strategy.on_new_login == "create":
-        source = found.record.pid
+    given, source = _mask(keys), found.record.pid
+    if plan.login & given and not found.known and plan.strategy.on_new_login == "create":
         return _create(ask, keys, plan, seen, source, dropped, why, "a login id nobody has")
     decision = Decision(record=found.record, by=by, tie=tie, matched=found.hits, skipped=dropped)
-    _attach(ask, keys, plan, found, seen, decision)
+    if found.hits & given != given:
+        _attach(ask, keys, plan, found, seen, decision)
     return _finish(decision, why, "found")
+
+
+def _mask(keys: dict[int, str]) -> int:
+    """Return the set of types given, one bit each."""
+    mask = 0
+    for code in keys:
+        mask |= 1 << code
+    return mask
 
 
 def _refused(ask: Ask, keys: dict[int, str], plan: Plan) -> type[Refusal] | None:
@@ -289,8 +297,6 @@ def _attach(
 ) -> None:
     """Attach what the record does not have yet (3.4); never moves a value."""
     has, hits = (found.has, found.hits) if found else (0, 0)
-    if found and all(hits >> code & 1 for code in keys):
-        return
     room = ask.max_values - (len(found.record.values) if found else 0)
     skipped = list(decision.skipped)
     attach: list[tuple[int, str]] = []
@@ -336,9 +342,7 @@ def _may_replace(ask: Ask, code: int, plan: Plan, found: Seen) -> bool:
 
 
 def _told(seen: Seen, keys: dict[int, str]) -> Candidate:
-    given = 0
-    for code in keys:
-        given |= 1 << code
+    given = _mask(keys)
     return Candidate(
         mpid=seen.record.pid,
         known=seen.known,

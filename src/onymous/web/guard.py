@@ -5,7 +5,7 @@ from __future__ import annotations
 from onymous.flows.answers import Answer, Question
 from onymous.limits import Limits, Verdict
 from onymous.rules.errors import Forbidden, RateLimited
-from onymous.rules.identifiers import BY_NAME
+from onymous.rules.identifiers import BY_CODE
 from onymous.web.auth import Credentials
 from onymous.web.calls import Call
 
@@ -25,18 +25,19 @@ class Guard:
                 self._raise(limits.input(who.caller.input, limit))
             return
         self._check_origin(call, who)
+        if limits.off:
+            return
         self._raise(limits.address(call.address))
         if question.op != "search":
             self._raise(limits.may_create(call.address))
         plan = who.caller.plan
         if plan.best_match or question.op == "logout":
             return
-        for name, value in question.known.items():
-            if (
-                isinstance(value, str)
-                and (kind := BY_NAME.get(name))
-                and plan.login >> kind.code & 1
-            ):
+        known = question.known
+        for code in plan.login_order:
+            name = BY_CODE[code].name
+            value = known.get(name)
+            if isinstance(value, str):
                 self._raise(limits.value(call.address, name, value))
 
     def created(self, call: Call, who: Credentials, answer: Answer) -> None:

@@ -20,6 +20,8 @@ Finder = Callable[[bytes, bytes], tuple[Handler, int] | None]
 
 #: bytes of a too large body that are read before the connection is closed
 MOST_DISCARDED = 64 << 20
+#: heads remembered, and the longest one
+MOST_HEADS, MOST_HEAD = 2_000, 2_048
 #: headers that send a request the ordinary way
 _UNUSUAL = {b"content-encoding", b"expect", b"upgrade", b"x-http-method-override"}
 
@@ -36,6 +38,16 @@ class _NoEvent:
 
 
 _NO_EVENT = _NoEvent()
+
+
+class Head:
+    """A head of a hot request that was parsed before: the same bytes mean the same again."""
+
+    __slots__ = ("handler", "headers", "length", "most", "query")
+
+    def __init__(self, request: HotRequest, length: int) -> None:
+        self.handler, self.query, self.most = request.handler, request.query, request.most
+        self.headers, self.length = request.headers, length
 
 
 class HotRequest:
@@ -94,10 +106,56 @@ class HotProtocol(HttpToolsProtocol):
     too_large: ClassVar[bytes] = b""
     find: ClassVar[Finder] = staticmethod(_nothing)
     _hot: HotRequest | None = None
+    heads: ClassVar[dict[bytes, Head]] = {}
     _active = 0.0
+    #: the parser is inside a message
+    _inside = False
+    #: the latest hot request that was complete
+    _whole: HotRequest | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Take data; the keep-alive timer looks at the clock instead of being reset."""
+        """Take data: a request whose head is remembered goes straight to its handler."""
+        cycle = self.cycle
+        if self._inside or (cycle is not None and not cycle.response_complete):
+            self._parse(data)
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        start = data[:end]
+        head = self.heads.get(start)
+        if head is not None and len(data) - end == head.length:
+            hot = HotRequest(self, head.handler, head.query, head.most)
+            hot.headers, hot.body, hot.more_body = head.headers, data[end:], False
+            self.cycle = hot  # type: ignore[assignment]
+            head.handler(hot)
+            return
+        self._whole = None
+        self._parse(data)
+        hot_one = self._whole
+        if hot_one is not None and not self._inside and end <= MOST_HEAD:
+            self._remember(start, hot_one, len(data) - end)
+
+    def _remember(self, start: bytes, hot: HotRequest, length: int) -> None:
+        """Remember a head, if the data was exactly one plain request of a stated length."""
+        names = [name for name, _ in hot.headers]
+        stated = [value for name, value in hot.headers if name == b"content-length"]
+        if (
+            hot.size == length
+            and length <= hot.most
+            and hot.keep_alive
+            and (stated == [b"%d" % length] or (not length and not stated))
+            and b"transfer-encoding" not in names
+        ):
+            if len(self.heads) >= MOST_HEADS:
+                self.heads.clear()
+            self.heads[start] = Head(hot, length)
+
+    def on_message_begin(self) -> None:
+        """Note that the parser is inside a message."""
+        self._inside = True
+        super().on_message_begin()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse data; the keep-alive timer looks at the clock instead of being reset."""
         task, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
         super().data_received(data)
         if self.timeout_keep_alive_task is None and self.parser is not None:
@@ -140,11 +198,13 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Hand a complete hot request to its handler."""
+        self._inside = False
         hot = self._hot
         if hot is None:
             super().on_message_complete()
             return
         self._hot = None
+        self._whole = hot
         if hot.response_complete:
             return
         hot.more_body = False
@@ -193,6 +253,11 @@ def hot_protocol(
     `too_large`: a client that is still sending could not read the answer. Over `MOST_DISCARDED`
     the connection is closed.
     """
-    attributes: dict[str, Any] = {"table": table, "max_body": max_body, "too_large": too_large}
+    attributes: dict[str, Any] = {
+        "heads": {},
+        "table": table,
+        "max_body": max_body,
+        "too_large": too_large,
+    }
     attributes["find"] = staticmethod(find)
     return type("ServedProtocol", (HotProtocol,), attributes)

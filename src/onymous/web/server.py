@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import http
 import logging
 import re
@@ -244,18 +245,16 @@ _CORS_RAW = b"".join(b"%b: %b\r\n" % pair for pair in CORS)
 
 def raw(reply: Reply) -> bytes:
     """Return a reply as the bytes of an HTTP/1.1 answer."""
-    head = [
-        _STATUS[reply.status],
-        b"content-type: ",
-        reply.content_type,
-        b"\r\n",
-        _CORS_RAW,
-    ]
-    for name, value in reply.headers:
-        head.append(b"%b: %b\r\n" % (name, value))
-    head.append(b"content-length: %d\r\n\r\n" % len(reply.body))
-    head.append(reply.body)
-    return b"".join(head)
+    body = reply.body
+    head = _head(reply.status, reply.content_type, reply.headers)
+    return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+@functools.lru_cache(1_000)
+def _head(status: int, content_type: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Return the head of an answer, all but its length; nearly all answers share a few."""
+    more = b"".join(b"%b: %b\r\n" % pair for pair in headers)
+    return b"%bcontent-type: %b\r\n%b%b" % (_STATUS[status], content_type, _CORS_RAW, more)
 
 
 async def _body(receive: Receive, most: int) -> bytes:

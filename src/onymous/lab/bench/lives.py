@@ -20,8 +20,9 @@ from onymous.lab.bench.rows import BUSY, Bench, Line, compared, middle
 from onymous.lab.bench.stage import Round, Serving, running, start_server
 from onymous.lab.bench.traffic import BULK, KEY, PEOPLE, SERVER_KEY, batch
 from onymous.settings import Settings
-from onymous.store.compression import LEVEL, train
 
+#: the limit compresses as any zstd user would: its default level, a dictionary of usual size
+LEVEL, DICTIONARY = 3, 32_768
 #: reads that look for what was just accepted
 LOOKS = 300
 
@@ -57,7 +58,7 @@ def batches(bench: Bench) -> Iterator[Line]:
 def appended(folder: pathlib.Path, seconds: float) -> float:
     """Return how many batches a second can be compressed and appended to a file, synced."""
     samples = [batch(n, n) for n in range(1_000)]
-    dictionary = zstandard.ZstdCompressionDict(train(samples))
+    dictionary = zstandard.train_dictionary(DICTIONARY, [*samples])
     dictionary.precompute_compress(level=LEVEL)
     packer = zstandard.ZstdCompressor(dict_data=dictionary)
     path = folder / "raw.log"
