@@ -35,6 +35,32 @@ def onymous(*words: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_versions_diff_rollback_and_export(tmp_path: pathlib.Path) -> None:
+    def run(*words: str, code: int = 0) -> str:
+        done = onymous(*words, cwd=tmp_path)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    run("init")
+    run("apply", "--author", "ann", "--reason", "a start")
+    run("export", "now.yaml")
+    run("export", "now.yaml", code=2)
+    text = (tmp_path / "now.yaml").read_text("utf-8")
+    assert run("export") == text
+    (tmp_path / "now.yaml").write_text(text.replace("kind: web", "kind: web\n        skew_s: 9"))
+    assert "skew_s: 900 -> 9" in run("apply", "now.yaml", "--dry-run")
+    assert "version 2" in run("apply", "now.yaml", "--author", "bob", "--reason", "clocks are good")
+    assert "bob: clocks are good" in run("config", "log")
+    assert "+        skew_s: 9" in run("config", "diff", "1")
+    assert run("config", "show", "1") == text
+    assert "skew_s: 9 -> 900" in run("rollback", "1", "--dry-run")
+    back = json.loads(run("rollback", "1", "--reason", "they are not", "--json"))
+    assert back["version"] == 3
+    assert run("export") == text
+    assert json.loads(run("config", "log", "--json"))["versions"][0]["rolled_back_to"] == 1
+    assert "no version 9" in run("rollback", "9", code=1)
+
+
 def test_init_apply_and_again(tmp_path: pathlib.Path) -> None:
     assert onymous("init", cwd=tmp_path).returncode == 0
     assert onymous("init", cwd=tmp_path).returncode == 2

@@ -6,6 +6,7 @@ Importing a file of `commands` adds its commands to the application.
 from onymous.commands import (
     bench,
     check,
+    configuration,
     conflicts,
     credentials,
     demo,
@@ -27,6 +28,7 @@ from onymous.commands.common import app
 COMMANDS = (
     bench,
     check,
+    configuration,
     conflicts,
     credentials,
     demo,

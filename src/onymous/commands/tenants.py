@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import pathlib
 import time
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import msgspec
 import typer
@@ -21,7 +22,22 @@ from onymous.commands.common import (
     settings_of,
 )
 from onymous.flows.tenants import Applied, BadDocument, ChangeRefused, apply, starter
+from onymous.rules.errors import Refusal
 from onymous.settings import Settings
+
+
+def whoever() -> str:
+    """Return the name of who runs this, as their machine knows them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "operator"
+
+
+AuthorOption = Annotated[
+    str, typer.Option(envvar="ONYMOUS_AUTHOR", help="who changes it; your login name if not given")
+]
+ReasonOption = Annotated[str, typer.Option(help="why, for `config log`")]
 
 
 @app.command()
@@ -46,6 +62,8 @@ def init(
 def apply_(
     file: Annotated[str, typer.Argument(help="configuration to apply")] = "onymous.yaml",
     store: StoreOption = None,
+    author: AuthorOption = "",
+    reason: ReasonOption = "",
     dry_run: Annotated[bool, typer.Option(help="show what would happen, change nothing")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,22 +73,34 @@ def apply_(
     except (OSError, UnicodeDecodeError) as error:
         errors.print(f"[red]{file} cannot be read: {type(error).__name__}[/]")
         raise typer.Exit(2) from None
-
     try:
-        out = run_now(_apply(settings_of(store=store), text, dry_run))
-    except BadDocument as error:
+        out = run_now(_apply(settings_of(store=store), text, dry_run, author or whoever(), reason))
+    except (BadDocument, ChangeRefused) as error:
+        refuse(error, as_json)
+    except Refusal as refusal:
+        errors.print(f"[red]{refusal.message}[/]", highlight=False)
+        raise typer.Exit(1) from None
+    show_applied(out, as_json)
+
+
+def refuse(error: BadDocument | ChangeRefused, as_json: bool) -> NoReturn:
+    """Say why nothing was applied, and end."""
+    if isinstance(error, BadDocument):
         if as_json:
             typer.echo(msgspec.json.encode({"problems": error.problems}).decode())
         for problem in error.problems:
             errors.print(f"problem: {problem}", highlight=False, markup=False)
-        raise typer.Exit(1) from None
-    except ChangeRefused as error:
+    else:
         if as_json:
             typer.echo(msgspec.json.encode({"refused": error.refused}).decode())
         for step in error.refused:
             errors.print(str(step), highlight=False, markup=False)
         errors.print("[red]refused: nothing was changed[/]")
-        raise typer.Exit(1) from None
+    raise typer.Exit(1) from None
+
+
+def show_applied(out: Applied, as_json: bool) -> None:
+    """Print what was applied, or would be; ends with 1 where it would be refused."""
     if as_json:
         typer.echo(msgspec.json.encode(out).decode())
     else:
@@ -79,11 +109,11 @@ def apply_(
         raise typer.Exit(1)
 
 
-async def _apply(settings: Settings, text: str, dry_run: bool) -> Applied:
+async def _apply(settings: Settings, text: str, dry_run: bool, author: str, reason: str) -> Applied:
     async with running(settings) as core:
         now = time.time_ns() // 1_000_000
         return await apply(
-            core.store, core.key, text, dry_run=dry_run, actor="operator", now_ms=now
+            core.store, core.key, text, dry_run=dry_run, actor=author, reason=reason, now_ms=now
         )
 
 
@@ -91,9 +121,12 @@ def _show_applied(out: Applied) -> None:
     for warning in out.warnings:
         console.print(f"advice: {warning}", highlight=False, markup=False)
     for step in out.steps:
-        console.print(str(step), highlight=False, markup=False)
+        colour = {"create": "green", "update": "yellow", "refuse": "red"}.get(step.action)
+        console.print(str(step), style=colour, highlight=False, markup=False)
     if not out.changed:
         console.print("nothing to change")
+    elif not out.dry_run:
+        console.print(f"this is version {out.version} of the configuration", highlight=False)
     if out.dry_run:
         console.print("dry run: nothing was changed")
     if out.credentials:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from onymous.crypto import MasterKey, new_key_pair
-from onymous.flows import tenancy
+from onymous.flows import tenancy, versions
+from onymous.flows.config_text import text_of
 from onymous.flows.credentials import Credential, add_secret, audit, check_key, transact
-from onymous.flows.documents import Unreadable, read, write
+from onymous.flows.documents import Unreadable, read
 from onymous.flows.tenancy import Ids, Shared, encode
 from onymous.rules import documents
 from onymous.rules.errors import ConfigInvalid
-from onymous.rules.strategies import ScopeConfig
-from onymous.rules.tenants import FEED_KINDS, Document, InputConfig, State, Step, diff
+from onymous.rules.tenants import Document, Step, diff
 from onymous.rules.wording import Problem
 from onymous.store import tenants_sql as sql
 from onymous.store.port import Store, Transaction
@@ -48,6 +46,8 @@ class Applied(msgspec.Struct, kw_only=True):
     warnings: list[Problem]
     #: keys and secrets of new inputs, shown this once
     credentials: list[Credential] = []
+    #: the version of the configuration that is in force now
+    version: int = 0
 
     @property
     def changed(self) -> bool:
@@ -86,39 +86,46 @@ async def apply(
     *,
     dry_run: bool = False,
     actor: str,
+    reason: str = "",
     now_ms: int,
+    expected: int | None = None,
+    brought_back: int | None = None,
 ) -> Applied:
     """Make the database's tenancy what a YAML document says, all or nothing.
 
     Creates what is missing, updates what is safe to update, deletes nothing; a second time it
-    changes nothing. Raises `BadDocument`, `ChangeRefused` (not in a dry run: its steps say so)
-    and `KeyProblem` when the master key is not the one of this database.
+    changes nothing. Every change is a version with author (`actor`) and reason; `expected` names
+    the version it was made for. Raises `BadDocument`, `ChangeRefused` (a dry run's steps say so),
+    `ConfigChanged` when another version is in force, `KeyProblem` for another master key.
     """
+    author = versions.Author(name=actor, reason=reason, brought_back=brought_back)
     wanted, warnings = parse(document)
     if dry_run:
-        async with store.read() as session:
-            state, _ = await tenancy.read_state(session)
-        return Applied(dry_run=True, steps=diff(state, wanted), warnings=warnings)
+        return await _preview(store, wanted, warnings)
 
     async def work(tx: Transaction) -> Applied:
+        await versions.expect(tx, expected)
         state, ids = await tenancy.read_state(tx)
-        steps = diff(state, wanted)
-        if any(s.action == "refuse" for s in steps):
-            raise ChangeRefused(steps)
-        out = Applied(dry_run=False, steps=steps, warnings=warnings)
+        out = Applied(dry_run=False, steps=diff(state, wanted), warnings=warnings)
+        if out.refused:
+            raise ChangeRefused(out.steps)
         if out.changed:
             await check_key(tx, master_key)
             writer = _Writer(tx, master_key, wanted, ids, now_ms)
-            for step in steps:
-                if step.action in ("create", "update"):
-                    await writer.carry_out(step)
-                    action = f"{step.noun}.{step.action}"
-                    await audit(tx, now_ms, actor, action, step.name, step.changes)
+            out.version = await writer.carry_all_out(out.steps, author)
             out.credentials = writer.credentials
-            await tenancy.changed(tx)
+        else:
+            out.version = await versions.newest(tx)
         return out
 
     return await transact(store, "tenants.apply", work)
+
+
+async def _preview(store: Store, wanted: Document, warnings: list[Problem]) -> Applied:
+    async with store.read() as session:
+        state, _ = await tenancy.read_state(session)
+        now = await versions.newest(session)
+    return Applied(dry_run=True, steps=diff(state, wanted), warnings=warnings, version=now)
 
 
 class _Writer:
@@ -129,6 +136,18 @@ class _Writer:
     ) -> None:
         self._tx, self._key, self._wanted, self._ids, self._now = tx, key, wanted, ids, now_ms
         self.credentials: list[Credential] = []
+
+    async def carry_all_out(self, steps: list[Step], author: versions.Author) -> int:
+        """Write all steps, audited, as a new version of the configuration; return its number."""
+        tx, now = self._tx, self._now
+        await versions.found(tx, now)
+        done = [s for s in steps if s.action in ("create", "update")]
+        for step in done:
+            await self.carry_out(step)
+            action = f"{step.noun}.{step.action}"
+            await audit(tx, now, author.name, action, step.name, step.changes)
+        await tenancy.changed(tx)
+        return await versions.record(tx, author, [str(s) for s in done], now)
 
     async def carry_out(self, step: Step) -> None:
         """Write one step."""
@@ -201,48 +220,34 @@ async def export(store: Store) -> str:
     """Return the YAML document that `apply` finds nothing to change in; holds no secrets."""
     async with store.read() as session:
         state, _ = await tenancy.read_state(session)
-    return write(_plain(state))
+    return text_of(state)
 
 
-def _plain(state: State) -> dict[str, Any]:
-    workspaces: dict[str, Any] = {}
-    for name, workspace in state.workspaces.items():
-        out: dict[str, Any] = {"account": workspace.account, "scope": workspace.scope}
-        if workspace.consent_purposes is not None:
-            out["consent_purposes"] = list(workspace.consent_purposes)
-        for child, config in workspace.inputs.items():
-            group = "feeds" if config.kind in FEED_KINDS else "inputs"
-            usual = InputConfig(kind=config.kind).resolved()
-            settings = {"kind": config.kind, **_differing(config, usual)}
-            out.setdefault(group, {})[child] = settings
-        workspaces[name] = out
-    scopes = {}
-    for name, scope in state.scopes.items():
-        scopes[name] = {"strategy": scope.strategy, **_differing(scope, _usual(scope))}
-    return {
-        "organization": state.organization or "",
-        "accounts": list(state.accounts),
-        "scopes": scopes,
-        "workspaces": workspaces,
-    }
+async def rollback(
+    store: Store,
+    master_key: MasterKey,
+    number: int,
+    *,
+    dry_run: bool = False,
+    actor: str,
+    reason: str = "",
+    now_ms: int,
+    expected: int | None = None,
+) -> Applied:
+    """Apply what the configuration was in version `number` again, as a new version.
 
-
-def _usual(scope: ScopeConfig) -> ScopeConfig:
-    """Return what a document need not say about a scope of this strategy and these types."""
-    preset = documents.with_presets(ScopeConfig(strategy=scope.strategy))
-    ranked = ScopeConfig(
-        strategy=scope.strategy,
-        login=scope.login,
-        unique=scope.unique,
-        immutable=scope.immutable,
+    The same checks hold as for any document: what would mix or lose people is refused, what was
+    made since is left alone. Raises `NoSuchVersion`, and as `apply` does.
+    """
+    old = await versions.version(store, number)
+    return await apply(
+        store,
+        master_key,
+        old.document or "",
+        dry_run=dry_run,
+        actor=actor,
+        reason=reason,
+        now_ms=now_ms,
+        expected=expected,
+        brought_back=number,
     )
-    return msgspec.structs.replace(preset, priority=documents.with_presets(ranked).priority)
-
-
-def _differing(config: msgspec.Struct, usual: msgspec.Struct) -> dict[str, Any]:
-    """Return the fields that are not as usual, as plain values."""
-    return {
-        field: msgspec.to_builtins(getattr(config, field))
-        for field in config.__struct_fields__
-        if getattr(config, field) != getattr(usual, field)
-    }

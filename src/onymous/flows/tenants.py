@@ -14,7 +14,15 @@ import msgspec
 
 from onymous.crypto import MasterKey
 from onymous.flows import tenancy
-from onymous.flows.configure import Applied, BadDocument, ChangeRefused, apply, export, parse
+from onymous.flows.configure import (
+    Applied,
+    BadDocument,
+    ChangeRefused,
+    apply,
+    export,
+    parse,
+    rollback,
+)
 from onymous.flows.credentials import (
     Credential,
     Issued,
@@ -43,6 +51,7 @@ __all__ = [
     "list_secrets",
     "parse",
     "revoke_secret",
+    "rollback",
     "starter",
 ]
 

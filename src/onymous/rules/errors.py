@@ -238,6 +238,20 @@ class ConfigInvalid(Refusal):
     hint = "Each problem names the field, why it is wrong and what to write instead."
 
 
+class ConfigChanged(Refusal):
+    """The configuration has changed meanwhile: version {now} is in force."""
+
+    status = 412
+    hint = "Read it again, look at what changed, and send your change for that version."
+
+
+class NoSuchVersion(Refusal):
+    """The configuration has no version {version}."""
+
+    status = 404
+    hint = "List the versions there are with `onymous config log`."
+
+
 class MergeInvalid(Refusal):
     """These profiles cannot be merged: {what}."""
 
