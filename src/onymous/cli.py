@@ -21,6 +21,7 @@ from onymous.commands import (
     serve,
     soak,
     tenants,
+    worlds,
 )
 from onymous.commands.common import app
 
@@ -43,6 +44,7 @@ COMMANDS = (
     serve,
     soak,
     tenants,
+    worlds,
 )
 
 __all__ = ["COMMANDS", "app"]

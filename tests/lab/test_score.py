@@ -80,3 +80,13 @@ def test_table_and_json():
     plain = json.loads(json.dumps(result.as_dict()))
     assert plain["known_mixed"] == 1
     assert plain["mixed_examples"][0]["parts"] == [["ben", 2], ["ann", 1]]
+
+
+def test_people_mixed_and_strangers_inside():
+    # MPID 1: ann signed in, ben only visited. MPID 2: cem and dan signed in, eve visited.
+    seen = [("ann", "1", True), ("ben", "1", False), ("cem", "2", True), ("dan", "2", True)]
+    seen += [("eve", "2", False), ("fay", "3", False), ("gil", "3", False), ("ann", "4", True)]
+    result = score(seen)
+    assert (result.people_mixed, result.known_people_mixed) == (7, 2)
+    assert result.strangers_inside == 2
+    assert (result.split, result.known_split) == (1, 1)

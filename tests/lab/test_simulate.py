@@ -79,6 +79,18 @@ def test_account_values_of_a_step_belong_to_its_person(steps: list[Step]):
             assert owner.setdefault(mail, step.person) == step.person
 
 
+def test_signed_in_is_told_truly():
+    """Whoever is signed in sends their own account; nobody else does."""
+    for step in (*RETAIL, *FAMILY):
+        account = str(step.identities.get("customerid")).startswith("c-")
+        if account or step.op in ("login", "modify", "feed"):
+            assert step.signed_in, step
+        if step.op == "logout":
+            assert not step.signed_in
+    visits = [s for s in RETAIL if s.op == "identify" and s.signed_in]
+    assert visits and all("@" in str(s.identities.get("email")) for s in visits)
+
+
 def test_requests_of_one_client_are_in_order():
     last: dict[str, int] = {}
     for step in firsts(RETAIL):

@@ -66,6 +66,12 @@ class Score:
     """People with more than one MPID among all their observations."""
     known_split: int
     """People with more than one MPID among their signed-in observations."""
+    people_mixed: int
+    """People who share an MPID with somebody else."""
+    known_people_mixed: int
+    """The same among the signed-in observations: two known people's data put together."""
+    strangers_inside: int
+    """Signed-in people's profiles that hold visits somebody else made without signing in."""
     mixed_examples: tuple[Example, ...]
     """The worst mixed profiles: known ones first, then by size."""
     split_examples: tuple[Example, ...]
@@ -105,6 +111,9 @@ def score(observations: Iterable[Observation], *, examples: int = 5) -> Score:
         known_mixed=len(known_mixed),
         split=len(split),
         known_split=len(known_split),
+        people_mixed=_within(mixed, by_mpid),
+        known_people_mixed=_within(known_mixed, known_by_mpid),
+        strangers_inside=_strangers(by_mpid, known_by_mpid),
         mixed_examples=_examples(mixed, by_mpid, known_mixed, examples),
         split_examples=_examples(split, by_person, known_split, examples),
     )
@@ -131,6 +140,10 @@ def render(result: Score) -> Table:
     fault = f"[{'red' if r.known_mixed else 'green'}]{r.known_mixed:,}[/]"
     text = "signed in: must be 0; all: shared devices, nobody signed in"
     table.add_row("profiles mixed", f"{r.mixed:,}", fault, text)
+    fault = f"[{'red' if r.known_people_mixed else 'green'}]{r.known_people_mixed:,}[/]"
+    table.add_row("people mixed", f"{r.people_mixed:,}", fault, "people in those profiles")
+    text = "signed-in profiles with somebody else's anonymous visits"
+    table.add_row("strangers inside", "", f"{r.strangers_inside:,}", text)
     text = "visits before login, after logout, with lost cookies"
     table.add_row("people split", f"{r.split:,}", f"{r.known_split:,}", text)
     return table
@@ -159,6 +172,16 @@ def _share(counts: _Counts, groups: _Groups) -> float:
 
 def _several(groups: _Groups) -> set[str]:
     return {who for who, parts in groups.items() if len(parts) > 1}
+
+
+def _within(mixed: set[str], by_mpid: _Groups) -> int:
+    """How many people are in these profiles."""
+    return len({person for mpid in mixed for person, _ in by_mpid[mpid]})
+
+
+def _strangers(by_mpid: _Groups, known_by_mpid: _Groups) -> int:
+    """How many signed-in profiles hold observations of people who never signed in there."""
+    return sum(len(by_mpid[mpid]) > len(parts) for mpid, parts in known_by_mpid.items())
 
 
 def _examples(

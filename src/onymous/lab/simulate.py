@@ -48,6 +48,8 @@ class Step:
     """For modify: `identity_type`, `old_value`, `new_value`; else empty."""
     note: str
     """What happened, in words, for a story to be told."""
+    signed_in: bool = False
+    """The truth: whether the person acts under their account (a CRM row always does)."""
 
 
 _Visit = Iterator[Step]
@@ -173,7 +175,8 @@ class _Simulation:
         client = f"crm/{person.home.first % CRM_LANES}"
         request_id = uuid_text(self.rng)
         label = person.label
-        yield Step(at, "feed", client, label, "other", request_id, row, _NO_CHANGES, "CRM row")
+        note = "CRM row"
+        yield Step(at, "feed", client, label, "other", request_id, row, _NO_CHANGES, note, True)
 
     def visit(self, person: Person, device: Device, at: int, *, offline: bool) -> _Visit:
         """One person at one device, from the start of the session to its end."""
@@ -280,8 +283,18 @@ class _Simulation:
             identities = self.spoilt(op, device, identities)
         label, request_id = person.label, uuid_text(self.rng)
         text = f"{note} {device.kind}"
+        client, platform = device.client, device.platform
         return Step(
-            at, op, device.client, label, device.platform, request_id, identities, _NO_CHANGES, text
+            at_ms=at,
+            op=op,
+            client=client,
+            person=label,
+            platform=platform,
+            request_id=request_id,
+            identities=identities,
+            changes=_NO_CHANGES,
+            note=text,
+            signed_in=device.user is person,
         )
 
     def spoilt(self, op: str, device: Device, ids: dict[str, str | None]) -> dict[str, str | None]:
@@ -305,6 +318,7 @@ class _Simulation:
         entry = dict(zip(("identity_type", "old_value", "new_value"), change, strict=True))
         label, request_id = person.label, uuid_text(self.rng)
         text = f"{note} {device.kind}"
+        client, platform = device.client, device.platform
         return Step(
-            at, "modify", device.client, label, device.platform, request_id, {}, [entry], text
+            at, "modify", client, label, platform, request_id, {}, [entry], text, signed_in=True
         )
