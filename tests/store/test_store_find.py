@@ -171,3 +171,37 @@ async def test_an_error_of_the_engine_tells_no_values(store: Store) -> None:
         async with store.write("second") as tx:
             await add(tx, record(2, {LOGIN: secret}))
     assert secret not in str(caught.value) and caught.value.__suppress_context__
+
+
+async def only(store: Store, *labels: tuple[int, int, str]) -> list[int | None]:
+    """Ask who alone holds values, every way there is."""
+    told = await store.only(labels)
+    if store.only_now is not None:
+        assert store.only_now(labels) == told
+    return [None if r is None else r.pid for r in told]
+
+
+async def test_the_only_holder_of_a_value_is_told_with_all_its_values(store: Store) -> None:
+    one, two = record(1, {LOGIN: "a", EMAIL: "e", DEVICE: "d"}), record(2, {EMAIL: "x"})
+    await written(store, one, two)
+    assert await store.only([(POOL, EMAIL, "e")]) == [one]
+    labels = [(POOL, EMAIL, "x"), (POOL, LOGIN, "a"), (POOL, EMAIL, "x"), (POOL, LOGIN, "e")]
+    assert await only(store, *labels) == [2, 1, 2, None]
+    assert await only(store) == []
+
+
+async def test_nobody_alone_holds_what_two_hold(store: Store) -> None:
+    await written(store, record(1, {DEVICE: "d"}), record(2, {DEVICE: "d", EMAIL: "e"}))
+    await written(store, record(3, {DEVICE: "d"}, pool=POOL + 1))
+    labels = [(POOL, DEVICE, "d"), (POOL, EMAIL, "e"), (POOL + 1, DEVICE, "d")]
+    assert await only(store, *labels) == [None, 2, 3]
+
+
+async def test_the_marker_of_a_crowded_value_is_nobody(store: Store) -> None:
+    """The marker's row counts people where others have a record's number."""
+    await written(store, record(FEW + 40, {EMAIL: "e"}))
+    await crowd(store, "shared", FEW + 3, people=FEW + 40)
+    async with store.write("left") as tx:
+        await tx.many(sql.CROWD_ADD, [(slot(POOL, DEVICE), "left", FEW + 40)])
+    labels = [(POOL, DEVICE, "shared"), (POOL, DEVICE, "left"), (POOL, EMAIL, "e")]
+    assert await only(store, *labels) == [None, None, FEW + 40]

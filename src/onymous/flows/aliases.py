@@ -47,7 +47,7 @@ async def request_alias(
             made = await _decide(tx, question, alias, wanted.copy)
             if made.refusal is None and request is not None:
                 where = (question.caller.input, request, question.now_ms)
-                await tx.run(sql.REPLAY_PUT, *where, question.digest, keep(made))
+                await tx.run(sql.REPLAY_PUT, *where, question.fingerprint(), keep(made))
             return made
 
     answer = await retried(work)
@@ -111,7 +111,7 @@ async def _again(tx: Transaction, question: Question, request: bytes) -> Answer 
     found = (await tx.replays([key])).get(key)
     if found is None:
         return None
-    if found.digest != question.digest:
+    if found.digest != question.fingerprint():
         return Answer(refusal=RequestIdReused())
     return kept(found.answer, {})
 

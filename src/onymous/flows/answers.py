@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,8 +25,8 @@ class Question(msgspec.Struct, kw_only=True):
     now_ms: int
     previous: object = None
     request_id: str | None = None
-    #: digest of the body, to tell a repeat from another request under the same id
-    digest: bytes = b""
+    #: the body as it came, to tell a repeat from another request under the same id
+    body: bytes = b""
     #: the caller proved nothing but a public key (rulings 12)
     key_only: bool = False
     read_only: bool = False
@@ -35,6 +36,10 @@ class Question(msgspec.Struct, kw_only=True):
     #: feeds: a row may replace the lower values of the record it matched
     replace_values: bool = False
     max_values: int = 200
+
+    def fingerprint(self) -> bytes:
+        """Return the digest that tells a repeat from another request; it outlives this process."""
+        return hashlib.blake2b(self.body, digest_size=12, person=self.op.encode()).digest()
 
 
 class Match(msgspec.Struct, kw_only=True):
@@ -90,27 +95,32 @@ _decode = msgspec.msgpack.Decoder(Kept).decode
 
 def keep(answer: Answer) -> bytes:
     """Pack an answer for repeats."""
-    return _encode(without_values(answer))
-
-
-def without_values(answer: Answer) -> Kept:
-    """Return the part of an answer that is kept for repeats."""
     a = answer
-    return Kept(a.mpid, a.logged_in, a.ephemeral, list(a.matched), a.changes, a.outcome, a.reason)
+    return _encode(
+        Kept(a.mpid, a.logged_in, a.ephemeral, list(a.matched), a.changes, a.outcome, a.reason)
+    )
 
 
-def kept(data: bytes | Kept, given: Mapping[str, object]) -> Answer:
+def kept(data: bytes, given: Mapping[str, object]) -> Answer:
     """Unpack an answer given before; the values come from the repeated request itself."""
-    k = _decode(data) if isinstance(data, bytes) else data
+    k = _decode(data)
     return Answer(
         mpid=k.mpid,
         logged_in=k.logged_in,
         ephemeral=k.ephemeral,
-        matched={name: str(given[name]).strip() for name in k.matched if name in given},
+        matched=_given(k.matched, given),
         changes=k.changes,
         outcome=k.outcome,
         reason=k.reason,
     )
+
+
+def _given(names: Iterable[str], given: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(given[name]).strip() for name in names if name in given}
+
+
+#: hash of the body, MPID, logged in, ephemeral, matched types; no identity values
+_Short = tuple[int, str, bool, bool, tuple[str, ...]]
 
 
 class Recent:
@@ -122,17 +132,32 @@ class Recent:
 
     def __init__(self, most: int = 25_000) -> None:
         self._most = most
-        self._new: dict[tuple[int, str], tuple[bytes, Kept]] = {}
-        self._old: dict[tuple[int, str], tuple[bytes, Kept]] = {}
+        self._new: dict[tuple[int, str], _Short] = {}
+        self._old: dict[tuple[int, str], _Short] = {}
 
-    def get(self, input_id: int, request_id: str, digest: bytes) -> Kept | None:
-        """Return the kept answer of an equal request, or None."""
-        key = (input_id, request_id)
+    def get(self, question: Question) -> Answer | None:
+        """Return the answer given to an equal request, or None."""
+        key = (question.caller.input, question.request_id or "")
         found = self._new.get(key) or self._old.get(key)
-        return found[1] if found is not None and found[0] == digest else None
+        if found is None or found[0] != hash((question.op, question.body)):
+            return None
+        return Answer(
+            mpid=found[1],
+            logged_in=found[2],
+            ephemeral=found[3],
+            matched=_given(found[4], question.known),
+        )
 
-    def put(self, input_id: int, request_id: str, digest: bytes, answer: Kept) -> None:
-        """Keep an answer."""
+    def put(self, question: Question, answer: Answer) -> None:
+        """Keep an answer, if its request has an id."""
+        if question.request_id is None or answer.mpid is None:
+            return
         if len(self._new) >= self._most:
             self._old, self._new = self._new, {}
-        self._new[input_id, request_id] = (digest, answer)
+        self._new[question.caller.input, question.request_id] = (
+            hash((question.op, question.body)),
+            answer.mpid,
+            answer.logged_in,
+            answer.ephemeral,
+            tuple(answer.matched),
+        )

@@ -18,7 +18,8 @@ from onymous.flows.arrivals import Arrival, accepted_before
 from onymous.flows.seen import SeenBuffer, freshen
 from onymous.flows.working import Working
 from onymous.rules.errors import Busy, Internal
-from onymous.store.port import Found, Kept, LostRace, Probe, Store
+from onymous.rules.records import Record
+from onymous.store.port import Found, Kept, Label, LostRace, Probe, Store
 
 log = logging.getLogger("onymous.desk")
 
@@ -59,6 +60,13 @@ class Work(Protocol):
         """Answer with an error: nothing was written."""
 
 
+class Glancing(Work, Protocol):
+    """A work that the only holder of one value may answer."""
+
+    def glance(self, record: Record, desk: Desk) -> bool:
+        """Answer if that record is beyond doubt the answer; return whether it did."""
+
+
 class Desk:
     """Takes works, answers them in groups. Runs on one event loop."""
 
@@ -66,6 +74,9 @@ class Desk:
         self.store, self.seen = store, seen
         self._most_waiting = most_waiting
         self._looking: list[Work] = []
+        self._glancing: list[Glancing] = []
+        #: the values whose only holders may answer `_glancing`
+        self._labels: list[Label] = []
         self._writing: deque[Work] = deque()
         self._work = asyncio.Event()
         self._numbers: list[int] = []
@@ -83,7 +94,7 @@ class Desk:
     async def close(self) -> None:
         """Answer what waits, then stop."""
         self._closing = True
-        while self._looking or self._reads:
+        while self._looking or self._glancing or self._reads:
             await asyncio.sleep(0.001)
         self._work.set()
         if self._writer is not None:
@@ -92,16 +103,26 @@ class Desk:
     @property
     def waiting(self) -> int:
         """Return how many works wait for an answer."""
-        return len(self._looking) + len(self._writing)
+        return len(self._looking) + len(self._glancing) + len(self._writing)
 
     def submit(self, work: Work) -> None:
         """Take a work; it is answered in this tick of the loop or after the next commit."""
         if self._closing or len(self._writing) >= self._most_waiting:
             work.fail(Busy())
             return
-        if not self._looking:
+        if not self._looking and not self._glancing:
             self._loop.call_soon(self._tick)
         self._looking.append(work)
+
+    def submit_glance(self, work: Glancing, label: Label) -> None:
+        """Take a work that the only holder of a value may answer."""
+        if self._closing or len(self._writing) >= self._most_waiting:
+            work.fail(Busy())
+            return
+        if not self._looking and not self._glancing:
+            self._loop.call_soon(self._tick)
+        self._glancing.append(work)
+        self._labels.append(label)
 
     def submit_write(self, work: Work) -> None:
         """Take a work that must write anyway."""
@@ -115,25 +136,42 @@ class Desk:
 
     def _tick(self) -> None:
         works, self._looking = self._looking, []
-        if self.store.find_now is None:
-            task = self._loop.create_task(self._find(works))
+        glancing, self._glancing = self._glancing, []
+        labels, self._labels = self._labels, []
+        only, find = self.store.only_now, self.store.find_now
+        if only is None or find is None:
+            task = self._loop.create_task(self._find(works, glancing, labels))
             self._reads.add(task)
             task.add_done_callback(self._reads.discard)
             return
         try:
-            founds = self.store.find_now([w.probe for w in works])
+            if labels:
+                works += self._glance(glancing, only(labels))
+            if works:
+                self._look(works, find([w.probe for w in works]))
         except Exception as error:
-            self._fail(works, error)
-            return
-        self._look(works, founds)
+            self._fail([*works, *glancing], error)
 
-    async def _find(self, works: list[Work]) -> None:
+    async def _find(self, works: list[Work], glancing: list[Glancing], labels: list[Label]) -> None:
         try:
-            founds = await self.store.find([w.probe for w in works])
+            if labels:
+                works += self._glance(glancing, await self.store.only(labels))
+            if works:
+                self._look(works, await self.store.find([w.probe for w in works]))
         except Exception as error:
-            self._fail(works, error)
-            return
-        self._look(works, founds)
+            self._fail([*works, *glancing], error)
+
+    def _glance(self, works: list[Glancing], records: list[Record | None]) -> list[Work]:
+        """Answer what the only holder of a value decides; return the works left."""
+        rest: list[Work] = []
+        for work, record in zip(works, records, strict=True):
+            try:
+                if record is None or not work.glance(record, self):
+                    rest.append(work)
+            except Exception as error:
+                self._fail([work], error)
+        works.clear()
+        return rest
 
     def _look(self, works: list[Work], founds: list[Found]) -> None:
         for work, found in zip(works, founds, strict=True):

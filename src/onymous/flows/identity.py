@@ -8,16 +8,17 @@ from typing import Protocol
 
 import msgspec
 
-from onymous.flows.answers import Answer, Done, Question, Recent, keep, kept, without_values
+from onymous.flows.answers import Answer, Done, Question, Recent, keep, kept
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.journal import Journal
+from onymous.flows.labels import first_label, lookup_keys
 from onymous.flows.working import Origin, Working
 from onymous.rules.identifiers import BY_CODE, BY_NAME, Cleaned, clean
-from onymous.rules.identity import Ask, Decision, answer_flags, decide, protects
+from onymous.rules.identity import Ask, Decision, answer_flags, decide, flags_of, protects
 from onymous.rules.ledger import CREATED, Change, Entry
+from onymous.rules.obvious import obvious
 from onymous.rules.records import MERGED, SHARED, Record, mask_of
-from onymous.rules.strategies import Plan
 from onymous.rules.trace import SKIPS, Skip, Trace, public
 from onymous.store import sql
 from onymous.store.port import Found, Kept, Probe
@@ -66,9 +67,9 @@ class Resolver:
         caller = question.caller
         plan = caller.plan
         if question.request_id is not None and not question.read_only:
-            again = self.recent.get(caller.input, question.request_id, question.digest)
+            again = self.recent.get(question)
             if again is not None and question.op != "search":
-                done(kept(again, question.known))
+                done(again)
                 return
         cleaned = clean(
             question.known,
@@ -76,7 +77,12 @@ class Resolver:
             folding=plan.folding,
             blocked=plan.blocked,
         )
-        self.desk.submit(Resolve(self, question, cleaned, done))
+        work = Resolve(self, question, cleaned, done)
+        label = first_label(question, cleaned, work.probe)
+        if label is None:
+            self.desk.submit(work)
+        else:
+            self.desk.submit_glance(work, label)
 
     def ask_now(self, question: Question) -> Answer | None:
         """Answer at once, on this thread, where the engine can and nothing must be written."""
@@ -87,6 +93,11 @@ class Resolver:
         cleaned = clean(question.known, strict=True, folding=plan.folding, blocked=plan.blocked)
         answers: list[Answer] = []
         work = Resolve(self, question, cleaned, answers.append)
+        label, glance = first_label(question, cleaned, work.probe), self.desk.store.only_now
+        if label is not None and glance is not None:
+            only = glance([label])[0]
+            if only is not None and work.glance(only, self.desk):
+                return answers[0]
         work.look(find([work.probe])[0], self.desk)
         return answers[0] if answers else None
 
@@ -117,17 +128,6 @@ def request_key(input_id: int, request_id: str | None) -> bytes | None:
     return hashlib.blake2b(request_id.encode("utf-8", "replace"), digest_size=16).digest()
 
 
-def lookup_keys(keys: dict[int, str], plan: Plan) -> dict[int, str]:
-    """Return the identities that must be looked up: ranked or unique types."""
-    wanted = plan.ranked | plan.unique
-    given = 0
-    for code in keys:
-        given |= 1 << code
-    if not given & ~wanted:
-        return keys
-    return {code: key for code, key in keys.items() if wanted >> code & 1}
-
-
 class Resolve:
     """One question at the desk."""
 
@@ -140,28 +140,36 @@ class Resolve:
         caller = question.caller
         self.done = done
         self._resolver, self._question, self._cleaned = resolver, question, cleaned
-        self._plan = plan = caller.plan
-        keys = {CODE_OF[name]: key for name, key in cleaned.keys.items()}
+        self._plan = caller.plan
+        self._keys = keys = {CODE_OF[name]: key for name, key in cleaned.keys.items()}
         pool = caller.pool(question.environment)
         previous = None
         if question.previous is not None:
             previous = resolver.mpids.parse(question.previous)
-        self._ask = Ask(
-            op=question.op,
-            pool=pool,
-            keys=keys,
-            previous=previous,
-            now_ms=question.now_ms,
-            workspace=caller.workspace,
-            input=caller.input,
-            key_only=question.key_only,
-            max_values=question.max_values,
-            replace_values=question.replace_values,
-        )
-        self.probe = Probe(pool, lookup_keys(keys, plan), previous)
+        self.probe = Probe(pool, lookup_keys(keys, self._plan), previous)
+        self._asked: Ask | None = None
         #: the record decided for; the answer names the profile it stands for
         self.pid: int | None = None
         self._answer: Answer | None = None
+
+    @property
+    def _ask(self) -> Ask:
+        """Return the question as the rules take it; what is obvious is answered without."""
+        if self._asked is None:
+            question, caller = self._question, self._question.caller
+            self._asked = Ask(
+                op=question.op,
+                pool=self.probe.pool,
+                keys=self._keys,
+                previous=self.probe.previous,
+                now_ms=question.now_ms,
+                workspace=caller.workspace,
+                input=caller.input,
+                key_only=question.key_only,
+                max_values=question.max_values,
+                replace_values=question.replace_values,
+            )
+        return self._asked
 
     @property
     def replay(self) -> tuple[int, bytes, bytes] | None:
@@ -170,7 +178,7 @@ class Resolve:
         key = request_key(question.caller.input, question.request_id)
         if key is None or question.op == "search":
             return None
-        return question.caller.input, key, question.digest
+        return question.caller.input, key, question.fingerprint()
 
     def look(self, found: Found, desk: Desk) -> bool:
         """Answer a person already known, or one who is not there, from the snapshot."""
@@ -191,11 +199,42 @@ class Resolve:
         if self._must_touch(record, found.records):
             return False
         desk.seen.touch(record.pid, ask.now_ms)
-        answer = self._told(decision, record, why)
-        self.note()
-        self._remember(answer)
-        self.done(answer)
+        self._give(self._told(decision, record, why))
         return True
+
+    def glance(self, record: Record, desk: Desk) -> bool:
+        """Answer from the only holder of the highest value given, if it holds all that is given.
+
+        Then no other record can be the answer, nothing is attached, and the trace nobody asked
+        for is all that `decide` would add.
+        """
+        question, plan, keys = self._question, self._plan, self._keys
+        given, horizon = 0, question.now_ms - VALUE_SEEN_MS
+        for code in keys:
+            given |= 1 << code
+        for value in record.values:
+            if value.last_ms < horizon and keys.get(value.code) == value.key:
+                return False
+        if record.flags & SHARED or not (has := obvious(record, keys, given, plan)):
+            return False
+        desk.seen.touch(record.pid, question.now_ms)
+        resolver, known = self._resolver, question.known
+        self.pid = record.pid
+        logged_in, ephemeral = flags_of(has, plan)
+        answer = Answer(
+            mpid=resolver.mpids.text(resolver.canonical(record)),
+            logged_in=logged_in,
+            ephemeral=ephemeral,
+            matched={name: str(known[name]).strip() for name in self._cleaned.keys},
+        )
+        self._give(answer)
+        return True
+
+    def _give(self, answer: Answer) -> None:
+        """Answer what needs no writing."""
+        self.note()
+        self._resolver.recent.put(self._question, answer)
+        self.done(answer)
 
     def _must_touch(self, record: Record, others: Sequence[Record]) -> bool:
         """Whether being seen now must be written at once: values go stale, or a tie changes."""
@@ -218,7 +257,7 @@ class Resolve:
         """Decide on locked records and note what to write."""
         ask, plan, question = self._ask, self._plan, self._question
         working.now_ms = ask.now_ms
-        if again is not None and again.digest == question.digest:
+        if again is not None and again.digest == question.fingerprint():
             self._answer = kept(again.answer, question.known)
             return None
         why = self._trace()
@@ -329,22 +368,15 @@ class Resolve:
         """Note the request in the journal: what was decided is durable."""
         journal = self._resolver.journal
         if journal.on:
-            journal.note(self._ask, self.pid, self._question.request_id)
+            journal.note(self._question, self.probe, self._keys, self.pid)
 
     def finish(self) -> None:
         """Answer: what was decided is durable."""
         if self._answer is not None:
             if self._answer.refusal is None:
                 self.note()
-            self._remember(self._answer)
+            self._resolver.recent.put(self._question, self._answer)
             self.done(self._answer)
-
-    def _remember(self, answer: Answer) -> None:
-        question = self._question
-        if question.request_id is not None and answer.mpid is not None:
-            self._resolver.recent.put(
-                question.caller.input, question.request_id, question.digest, without_values(answer)
-            )
 
     def fail(self, error: Exception) -> None:
         """Answer with an error."""

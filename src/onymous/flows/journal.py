@@ -10,10 +10,10 @@ import hashlib
 
 import msgspec
 
-from onymous.rules.identity import Ask
+from onymous.flows.answers import Question
 from onymous.rules.modify import Change
 from onymous.store import history_sql as sql
-from onymous.store.port import Row, Session, Store
+from onymous.store.port import Probe, Row, Session, Store
 from onymous.store.sql import CONFLICT_DROP, CONFLICTS
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -78,21 +78,22 @@ class Journal:
         #: requests left out because too many came between two flushes
         self.dropped = 0
 
-    def note(self, ask: Ask, pid: int | None, request_id: str | None) -> None:
+    def note(self, question: Question, probe: Probe, keys: dict[int, str], pid: int | None) -> None:
         """Note an identify, login, logout, feed row or batch, and whom it found."""
-        key = (ask.pool, ask.op, ask.input, ask.key_only, *ask.keys.items())
+        source = question.caller.input
+        key = (probe.pool, question.op, source, question.key_only, *keys, *keys.values())
         held = self._held.get(key)
         if held is None:
             if len(self._held) >= MOST_HELD:
                 self.dropped += 1
                 return
-            body = Body(ask.keys, ask.previous, ask.key_only, pid)
-            held = self._held[key] = _Held(ask.workspace, ask.now_ms, body)
-        held.last = ask.now_ms
+            body = Body(keys, probe.previous, question.key_only, pid)
+            held = self._held[key] = _Held(question.caller.workspace, question.now_ms, body)
+        held.last = question.now_ms
         held.count += 1
         held.body.pid = pid
-        if request_id:
-            held.request = request_id
+        if question.request_id:
+            held.request = question.request_id
 
     def note_modify(
         self,

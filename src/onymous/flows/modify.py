@@ -8,7 +8,8 @@ import msgspec
 
 from onymous.flows.answers import Answer, Done, Question, keep, kept
 from onymous.flows.desk import Desk
-from onymous.flows.identity import NAME_OF, Resolver, lookup_keys, request_key
+from onymous.flows.identity import NAME_OF, Resolver, request_key
+from onymous.flows.labels import lookup_keys
 from onymous.flows.working import Origin, Working
 from onymous.rules.batches import usable
 from onymous.rules.errors import (
@@ -95,7 +96,7 @@ class _Modify:
         self.probe = Probe(pool, {}, None, (pid,))
         self.more = tuple(probes)
         key = request_key(caller.input, question.request_id)
-        self.replay = None if key is None else (caller.input, key, question.digest)
+        self.replay = None if key is None else (caller.input, key, question.fingerprint())
         self._answer: Answer | None = None
 
     def look(self, found: Found, desk: Desk) -> bool:
@@ -107,7 +108,7 @@ class _Modify:
         question, plan = self._question, self._question.caller.plan
         working.now_ms = question.now_ms
         if again is not None:
-            same = again.digest == question.digest
+            same = again.digest == question.fingerprint()
             self._answer = kept(again.answer, {}) if same else Answer(refusal=RequestIdReused())
             return None
         record = working.records.get(self._pid)

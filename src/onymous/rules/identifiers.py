@@ -51,6 +51,9 @@ _BARE_NO_DEVICE = _NO_DEVICE.replace("-", "")
 _PHONES = frozenset({"mobile_number", "phone_number_2", "phone_number_3"})
 _CODES = {kind.name: kind.code for kind in TYPES}
 _SURROGATE = re.compile("[\ud800-\udfff]")
+#: text that needs no second look: ASCII, nothing to trim, longer than any placeholder, not too
+#: long, and not beginning like a zero id
+_ORDINARY = re.compile("[!-,./1-z|}~][ -~]{8,254}[!-~]").fullmatch
 #: from here on a float no longer tells neighbouring whole numbers apart
 _INEXACT = 2.0**53
 #: a whole number of more bits has more than MOST_CHARACTERS digits
@@ -115,8 +118,7 @@ def clean(
         if value is None:
             continue
         in_order, last = in_order and last <= kind.code, kind.code
-        text, why = _text(kind, value, strict)
-        key, why = (None, why) if text is None else _one(kind, text, folding)
+        key, text, why = _key(kind, value, strict, folding)
         if key is None or text is None:
             skipped.append(Skipped(kind.name, why))
         elif blocked and _is_blocked(kind.name, key, blocked):
@@ -129,6 +131,20 @@ def clean(
             skipped.append(Skipped(kind.name, "other_spelling"))
     cleaned = Cleaned(keys, spelling, tuple(skipped))
     return cleaned if in_order else _in_type_order(cleaned)
+
+
+def _key(
+    kind: IdentityType, value: object, strict: bool, folding: Folding
+) -> tuple[str | None, str | None, str]:
+    """Return the comparison key and the trimmed text of a value, or why there is none."""
+    if isinstance(value, str) and _ORDINARY(value) and kind.name not in _PHONES:
+        lower = kind.guid or (folding.email_lower and kind.name == "email")
+        return (value.lower() if lower else value), value, ""
+    text, why = _text(kind, value, strict)
+    if text is None:
+        return None, None, why
+    key, why = _one(kind, text, folding)
+    return key, text, why
 
 
 def _unknown(name: str, strict: bool) -> Skipped:

@@ -38,6 +38,12 @@ FIND_MORE = (
     f" CROSS JOIN LATERAL {_HOT_ARM} LEFT JOIN profile p ON p.pid = i.pid"
     f" UNION ALL SELECT 0, 0, p.pid, {_BODY} FROM profile p WHERE p.pid = ANY($6::bigint[])"
 )
+#: at most two holders of each value: where there is one, it is the only one
+ONLY = (
+    f"SELECT w.n, i.holder, i.pid, {_BODY} FROM {_VALUES} CROSS JOIN LATERAL"
+    " (SELECT i.holder, i.pid FROM identity i WHERE i.slot = w.slot AND i.value = w.value"
+    " AND i.holder >= 0 ORDER BY i.holder LIMIT 2) i JOIN profile p ON p.pid = i.pid"
+)
 #: who holds the values, without the records: those are read under lock
 HOLD = f"SELECT w.n, i.holder, i.pid FROM {_VALUES} CROSS JOIN LATERAL {_ARM}"
 HOLD_MORE = (

@@ -34,6 +34,10 @@ class SchemaMismatch(StoreError):
     """The database was written by a version of Onymous this one does not understand."""
 
 
+#: one value of a pool: (pool, type code, comparison key)
+Label = tuple[int, int, str]
+
+
 class Probe(msgspec.Struct):
     """Whose are these identities? Only types worth looking up are in `keys`."""
 
@@ -103,6 +107,8 @@ class Store(Protocol):
     engine: str
     #: find on the caller's thread without waiting, where the engine can; else None
     find_now: Callable[[Sequence[Probe]], list[Found]] | None
+    #: `only` on the caller's thread without waiting, where the engine can; else None
+    only_now: Callable[[Sequence[Label]], list[Record | None]] | None
     #: run one SELECT on the caller's thread without waiting, where the engine can; else None
     rows_now: Callable[..., list[Row]] | None
 
@@ -120,6 +126,9 @@ class Store(Protocol):
 
     async def find(self, probes: Sequence[Probe]) -> list[Found]:
         """Answer all probes from one snapshot, without locks."""
+
+    async def only(self, labels: Sequence[Label]) -> list[Record | None]:
+        """Return per value the one record that holds it; None where nobody or several do."""
 
     def read(self) -> AbstractAsyncContextManager[Session]:
         """Open a session for reading one snapshot."""

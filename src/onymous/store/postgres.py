@@ -28,7 +28,7 @@ from onymous.store.migrating import migrate
 from onymous.store.packing import slot, unpack_record
 from onymous.store.partitions import partition
 from onymous.store.pool import Connection, Pool, explained
-from onymous.store.port import Found, Kept, LostRace, Probe, Row, StoreError
+from onymous.store.port import Found, Kept, Label, LostRace, Probe, Row, StoreError
 from onymous.store.settle import settled
 
 #: rows in one array statement
@@ -217,6 +217,7 @@ class PostgresStore:
 
     engine = "postgresql"
     find_now: Callable[[Sequence[Probe]], list[Found]] | None = None
+    only_now: Callable[[Sequence[Label]], list[Record | None]] | None = None
     rows_now: Callable[..., list[Row]] | None = None
 
     def __init__(self, url: str, *, connections: int = 4) -> None:
@@ -268,6 +269,17 @@ class PostgresStore:
                     return founds
                 # met for the first time: ask everything again, with their latest records
                 self._shared.heat(ask, missing)
+
+    async def only(self, labels: Sequence[Label]) -> list[Record | None]:
+        """Return per value the one record that holds it; None where nobody or several do."""
+        slots, values = [slot(pool, code) for pool, code, _ in labels], [v for _, _, v in labels]
+        async with _lent(self._open, "only") as connection:
+            rows = await connection.fetch(asking.ONLY, slots, values)
+        held: dict[int, Row | None] = {}
+        for row in rows:
+            held[row[0]] = None if row[0] in held else row
+        found = (held.get(n) for n in range(1, len(labels) + 1))
+        return [None if row is None else _unpacked(row) for row in found]
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[PostgresSession]:

@@ -8,6 +8,12 @@ RECORD = "p.pid, p.pool, p.created, p.seen, p.flags, p.source, p.body"
 
 PROFILE_BY_PID = f"SELECT {RECORD} FROM profile p WHERE p.pid = ?"
 
+#: the record that holds a value; a second row says that there are more
+ONLY = (
+    f"SELECT {RECORD} FROM identity i JOIN profile p ON p.pid = i.pid"
+    " WHERE i.slot = ? AND i.value = ? AND i.holder >= 0 ORDER BY i.holder LIMIT 2"
+)
+
 PROFILES_AFTER = f"SELECT {RECORD} FROM profile p WHERE p.pid > ? ORDER BY p.pid LIMIT ?"
 
 PROFILE_ADD = (

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import apsw
 
@@ -26,6 +27,7 @@ from onymous.store.port import (
     FEW,
     Found,
     Kept,
+    Label,
     LostRace,
     Probe,
     Row,
@@ -84,8 +86,9 @@ def _patiently(db: apsw.Connection, statement: str, seconds: float = 30.0) -> No
             time.sleep(0.0005)
 
 
-def find_in(db: apsw.Connection, probe: Probe) -> Found:
-    """Answer one probe on an open connection."""
+def find_in(cursor: apsw.Cursor, probe: Probe) -> Found:
+    """Answer one probe; `cursor` is used again and again, as making one costs half a lookup."""
+    execute: Callable[..., Any] = cursor.execute
     codes = list(probe.keys)
     records: dict[int, Record] = {}
     holders: dict[tuple[int, str], list[int]] = {}
@@ -93,28 +96,31 @@ def find_in(db: apsw.Connection, probe: Probe) -> Found:
     if codes:
         base = probe.pool * SLOTS
         args: list[object] = []
-        for code in codes:
-            args += (base + code, probe.keys[code])
-        for row in db.execute(_FIND[len(codes)], args):
-            code = codes[row[0]]
-            if row[1] == CROWDED:
+        for code, key in probe.keys.items():
+            args += (base + code, key)
+        held: dict[int, None] = {}
+        for arm, holder, pid in execute(_FIND[len(codes)], args).fetchall():
+            code = codes[arm]
+            if holder == CROWDED:
                 crowded[code] = 0
             elif code not in crowded:
-                holders.setdefault((code, probe.keys[code]), []).append(row[2])
-        for held in dict.fromkeys(pid for pids in holders.values() for pid in pids):
-            for record in db.execute(sql.PROFILE_BY_PID, (held,)):
-                records[held] = unpack_record(record)
-    for code in crowded:
-        _find_crowded(db, probe, code, records, holders, crowded)
-    for pid in probe.also if not crowded else (*probe.also, probe.previous):
-        if pid is not None and pid not in records:
-            for row in db.execute(sql.PROFILE_BY_PID, (pid,)):
+                holders.setdefault((code, probe.keys[code]), []).append(pid)
+                held[pid] = None
+        for pid in held:
+            for row in execute(sql.PROFILE_BY_PID, (pid,)).fetchall():
                 records[pid] = unpack_record(row)
+    for code in crowded:
+        _find_crowded(cursor, probe, code, records, holders, crowded)
+    if probe.also or crowded:
+        for also in (*probe.also, probe.previous) if crowded else probe.also:
+            if also is not None and also not in records:
+                for row in execute(sql.PROFILE_BY_PID, (also,)).fetchall():
+                    records[also] = unpack_record(row)
     return Found(list(records.values()), holders, crowded)
 
 
 def _find_crowded(
-    db: apsw.Connection,
+    cursor: apsw.Cursor,
     probe: Probe,
     code: int,
     records: dict[int, Record],
@@ -123,10 +129,11 @@ def _find_crowded(
 ) -> None:
     """Read the latest records of a value held by very many, at constant cost."""
     where = (probe.pool * SLOTS + code, probe.keys[code])
-    crowded[code] = db.execute(_CROWD, where).get
+    crowded[code] = cursor.execute(_CROWD, where).get
     found = holders.setdefault((code, probe.keys[code]), [])
     found.clear()
-    for row in db.execute(sql.RECENT, where):
+    rows: list[Any] = cursor.execute(sql.RECENT, where).fetchall()
+    for row in rows:
         if row[1] not in records:
             records[row[1]] = unpack_record(row[1:])
         found.append(row[1])
@@ -161,7 +168,8 @@ class SqliteTransaction(SqliteSession):
 
     async def find(self, probes: Sequence[Probe]) -> list[Found]:
         """Find; nothing can change before the transaction ends."""
-        return [find_in(self._db, probe) for probe in probes]
+        cursor = self._db.cursor()
+        return [find_in(cursor, probe) for probe in probes]
 
     async def replays(self, keys: Sequence[tuple[int, bytes]]) -> dict[tuple[int, bytes], Kept]:
         """Return the kept answers of requests."""
@@ -195,6 +203,7 @@ class SqliteStore:
         #: connections of `read` that are not in use
         self._sessions: list[apsw.Connection] = []
         self.find_now: Callable[[Sequence[Probe]], list[Found]] | None = self._find_now
+        self.only_now: Callable[[Sequence[Label]], list[Record | None]] | None = self._only_now
         self.rows_now: Callable[..., list[Row]] | None = self._rows_now
 
     async def start(self) -> None:
@@ -203,6 +212,7 @@ class SqliteStore:
         self._writer = connect(self.path)
         _migrate(self._writer)
         self._reader = connect(self.path)
+        self._finder = self._reader.cursor()
         self._writing = asyncio.Lock()
         self._checkpointer = threading.Thread(
             target=self._checkpoints, name="onymous-checkpoint", daemon=True
@@ -224,12 +234,25 @@ class SqliteStore:
             self._checkpointer = None
 
     def _find_now(self, probes: Sequence[Probe]) -> list[Found]:
-        db = self._reader
-        db.execute("BEGIN")
+        cursor = self._finder
+        cursor.execute("BEGIN")
         try:
-            return [find_in(db, probe) for probe in probes]
+            return [find_in(cursor, probe) for probe in probes]
         finally:
-            db.execute("COMMIT")
+            cursor.execute("COMMIT")
+
+    def _only_now(self, labels: Sequence[Label]) -> list[Record | None]:
+        cursor = self._finder
+        execute: Callable[..., Any] = cursor.execute
+        out: list[Record | None] = []
+        cursor.execute("BEGIN")
+        try:
+            for pool, code, key in labels:
+                rows = execute(sql.ONLY, (pool * SLOTS + code, key)).fetchall()
+                out.append(unpack_record(rows[0]) if len(rows) == 1 else None)
+        finally:
+            cursor.execute("COMMIT")
+        return out
 
     def _rows_now(self, statement: str, *args: object) -> list[Row]:
         try:
@@ -258,6 +281,10 @@ class SqliteStore:
     async def find(self, probes: Sequence[Probe]) -> list[Found]:
         """Answer all probes from one snapshot."""
         return self._find_now(probes)
+
+    async def only(self, labels: Sequence[Label]) -> list[Record | None]:
+        """Return per value the one record that holds it; None where nobody or several do."""
+        return self._only_now(labels)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[SqliteSession]:

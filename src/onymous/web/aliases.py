@@ -15,7 +15,7 @@ from onymous.rules.errors import BadJson, EnvironmentMissing, Forbidden, Invalid
 from onymous.store.port import Store
 from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Call
-from onymous.web.identity import ENVIRONMENTS, bounded, digest, refused
+from onymous.web.identity import ENVIRONMENTS, bounded, refused
 from onymous.web.wire import Reply, decode, inflate
 
 
@@ -72,7 +72,7 @@ class AliasWeb:
             known={},
             now_ms=time.time_ns() // 1_000_000,
             request_id=bounded(wanted.request_id),
-            digest=digest(call.path, body),
+            body=body,
             key_only=who.key_only,
         )
         answer = await request_alias(

@@ -8,11 +8,13 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 
 from onymous.flows.tenants import Caller, Directory
 from onymous.rules.errors import Forbidden, Unauthorized
+from onymous.web.calls import Headers
 from onymous.web.signing import parse_basic, parse_date, verify
 
 #: Basic headers remembered, so that a busy server does not decode and compare them again
@@ -60,6 +62,9 @@ class Authenticator:
         Raises `Unauthorized`. `path_key` is an API key in the path (native SDKs sign such
         requests without naming the key in a header).
         """
+        known = headers.who if isinstance(headers, Headers) else None
+        if known is not None and known[0] == self._directory.version:
+            return cast(Credentials, known[1])
         basic = key = signature = date = None
         for name, value in headers:
             if name == b"authorization":
@@ -71,13 +76,19 @@ class Authenticator:
             elif name == b"date":
                 date = value
         if basic is not None:
-            return self._check_basic(basic)
+            return self._note(headers, self._check_basic(basic))
         text = path_key if key is None else key.decode("latin-1").strip()
         if text is None:
             raise Unauthorized()
         if signature is not None:
             return self._check_signature(text, method, path, query, body, date, signature)
-        return self._check_key(text)
+        return self._note(headers, self._check_key(text))
+
+    def _note(self, headers: Sequence[tuple[bytes, bytes]], found: Credentials) -> Credentials:
+        """Keep with headers that come again whose they are: a signature proves one request only."""
+        if isinstance(headers, Headers):
+            headers.who = (self._directory.version, found)
+        return found
 
     def knows(self, key: str) -> bool:
         """Return whether an API key exists."""

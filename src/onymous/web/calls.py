@@ -10,6 +10,17 @@ import msgspec
 from onymous.rules.errors import BadRequest
 
 
+class Headers(list[tuple[bytes, bytes]]):
+    """Headers that come again and again, and what was made of them."""
+
+    __slots__ = ("who",)
+
+    def __init__(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        super().__init__(headers)
+        #: version of the directory, and whose requests these are (web/auth.py)
+        self.who: tuple[int, object] = (-1, None)
+
+
 class Call(msgspec.Struct):
     """One request as the handlers see it."""
 
@@ -25,6 +36,8 @@ class Call(msgspec.Struct):
     address: str
     #: named parts of the route's path
     parts: dict[str, str] = {}
+    #: came by a hot route: plain, never compressed
+    hot: bool = False
 
     def header(self, name: bytes) -> str | None:
         """Return the first header of a (lower-case) name."""

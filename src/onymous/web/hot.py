@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from onymous.web.calls import Headers
+
 Handler = Callable[["HotRequest"], None]
 #: (method, path) -> handler
 HotTable = dict[tuple[bytes, bytes], Handler]
@@ -47,7 +49,7 @@ class Head:
 
     def __init__(self, request: HotRequest, length: int) -> None:
         self.handler, self.query, self.most = request.handler, request.query, request.most
-        self.headers, self.length = request.headers, length
+        self.headers, self.length = Headers(request.headers), length
 
 
 class HotRequest:

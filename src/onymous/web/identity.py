@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable
 
@@ -44,6 +43,7 @@ from onymous.web.wire import (
 Respond = Callable[[Reply], None]
 ENVIRONMENTS = ("production", "development")
 _RATE = (b"x-mp-rate-limit-percentage-used", b"0")
+_RATES = (_RATE,)
 
 
 class IdentityWeb:
@@ -60,6 +60,8 @@ class IdentityWeb:
     ) -> None:
         self._resolver, self._store, self._historian = resolver, store, historian
         self._auth, self._guard, self._bounds = authenticator, guard, bounds
+        #: headers of answers by how long they may be cached
+        self._ages: dict[int, tuple[tuple[bytes, bytes], ...]] = {}
 
     # -- identify, login, logout, search ------------------------------------------------------
 
@@ -67,7 +69,7 @@ class IdentityWeb:
         """Answer one request: calls `respond` once, now or after the commit it needs."""
         request_id = None
         try:
-            body = self._plain(call)
+            body = call.body if call.hot else self._plain(call)
             who = self._auth.check(call.method, call.path, call.query, call.headers, body)
             wanted: IdentityBody = decode(identity_decoder, body)
             request_id = bounded(wanted.request_id or wanted.requestId)
@@ -125,7 +127,7 @@ class IdentityWeb:
             now_ms=time.time_ns() // 1_000_000,
             previous=wanted.previous_mpid,
             request_id=request_id,
-            digest=digest(call.path, body) if request_id else b"",
+            body=body,
             key_only=who.key_only,
             max_values=self._bounds.max_identities_per_profile,
         )
@@ -159,8 +161,12 @@ class IdentityWeb:
 
     def _headers(self, op: str, who: Credentials) -> tuple[tuple[bytes, bytes], ...]:
         if op == "search":
-            return (_RATE,)
-        return ((b"x-mp-max-age", b"%d" % who.caller.max_age_s), _RATE)
+            return _RATES
+        age = who.caller.max_age_s
+        headers = self._ages.get(age)
+        if headers is None:
+            headers = self._ages[age] = ((b"x-mp-max-age", b"%d" % age), _RATE)
+        return headers
 
     # -- modify ---------------------------------------------------------------------------------
 
@@ -183,7 +189,7 @@ class IdentityWeb:
             known={e.identity_type: e.new_value for e in wanted.identity_changes if e.new_value},
             now_ms=time.time_ns() // 1_000_000,
             request_id=request_id,
-            digest=digest(call.path, body),
+            body=body,
             key_only=who.key_only,
             max_values=self._bounds.max_identities_per_profile,
         )
@@ -296,12 +302,6 @@ def bounded(request_id: str | None) -> str | None:
     if len(request_id) > 128:
         raise BadRequest(what="request_id is longer than 128 characters")
     return request_id
-
-
-def digest(path: str, body: bytes) -> bytes:
-    """Return the digest that tells a repeat from another request."""
-    operation = path.rsplit("/", 1)[-1].encode()
-    return hashlib.blake2b(body, digest_size=12, person=operation[:16]).digest()
 
 
 def number(params: dict[str, str], name: str, least: int, most: int) -> int | None:

@@ -203,6 +203,7 @@ class Application:
                 request.body,
                 self._address((request.client,), request.headers),
                 parts,
+                True,
             )
 
             def respond(reply: Reply) -> None:
