@@ -24,7 +24,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": set(),
     "readers": set(),
     "managing": set(),
-    "observe": set(),
+    "observe": {"store.port"},
+    "logs": set(),
+    "stopping": {"web"},
+    "processes": {"settings", "stopping"},
+    "measuring": {"app", "flows", "limits", "observe", "settings", "store"},
     "flows": {"rules", "outputs", "crypto"}
     | {"store.port", "store.sql", "store.tenants_sql", "store.packing", "store.history_sql"}
     | {"store.compression", "store.credentials_sql", "store.console_sql", "store.operation_sql"}
@@ -37,8 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "library": {"app", "settings", "flows", "rules"},
     "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"}
     | {"store.sql", "store.history_sql", "store.sqlite", "store.port"},
-    "commands": {"app", "serving", "library", "lab", "settings", "observe", "crypto", "flows"}
-    | {"store.port", "worker", "rules", "readers"},
+    "commands": {"app", "serving", "library", "lab", "settings", "logs", "crypto", "flows"}
+    | {"store.port", "processes", "rules", "readers"},
     "cli": {"commands"},
     "__init__": {"library"},
     "__main__": {"cli"},

@@ -10,7 +10,7 @@ import os
 import pathlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from onymous import worker
@@ -33,7 +33,7 @@ from onymous.flows.tokens import Tokens
 from onymous.flows.undoing import Undoing
 from onymous.flows.upkeep import Spool, Upkeep, promise_drain
 from onymous.settings import SettingError, Settings
-from onymous.store import sql
+from onymous.store import schema, sql
 from onymous.store.compression import Bodies
 from onymous.store.port import Store
 from onymous.store.postgres import PostgresStore
@@ -79,9 +79,16 @@ def master_key(settings: Settings) -> MasterKey:
 class Core:
     """Everything that works without a socket; one per process and store."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, watch: Callable[[Store], Store] = lambda store: store
+    ) -> None:
         self.settings = settings
-        self.store = open_store(settings.store, commit_delay_ms=settings.commit_delay_ms)
+        self.store = watch(open_store(settings.store, commit_delay_ms=settings.commit_delay_ms))
+        #: called when the schema has gone beyond what this version understands
+        self.on_outdated: Callable[[], None] | None = None
+        self.outdated = False
+        #: hears of jobs: kind, outcome, how many, seconds
+        self.on_job: worker.On = lambda kind, outcome, count, seconds: None
         self.seen = SeenBuffer()
         self.diagnostics = Diagnostics()
         self.journal = Journal(on=self.settings.journal)
@@ -137,9 +144,10 @@ class Core:
         await self.reads.flush(self.store)
         await self.store.close()
 
-    async def work(self) -> None:
-        """Do promised work until cancelled."""
-        await worker.run(self.store, self.handlers(), self.together())
+    async def work(self, ending: Callable[[], bool] = lambda: False) -> None:
+        """Do promised work until cancelled, or until `ending` comes true."""
+        doing = (self.handlers(), self.together())
+        await worker.run(self.store, *doing, ending=ending, on=self.on_job)
 
     def handlers(self) -> dict[str, Handler]:
         """Return what does the jobs of this store."""
@@ -161,7 +169,9 @@ class Core:
         return {"identity_changed": changed}
 
     async def ready(self) -> bool:
-        """Return whether the database answers."""
+        """Return whether the database answers, with a schema this version understands."""
+        if self.outdated:
+            return False
         try:
             async with self.store.read() as session:
                 return bool(await session.rows(sql.META_GET, "schema_version"))
@@ -174,23 +184,35 @@ class Core:
         while True:
             await asyncio.sleep(TICK_S)
             try:
+                await self._check_schema()
                 await self.directory.refresh_if_changed()
                 await self.tokens.refresh_if_changed(time.time_ns() // 1_000_000)
                 await self.diagnostics.flush(self.store)
                 await self.reads.flush(self.store)
                 await self.merging.refresh()
-                if time.monotonic() - kept > UPKEEP_EVERY_S:
+                if self.settings.work and time.monotonic() - kept > UPKEEP_EVERY_S:
                     kept = time.monotonic()
                     await self.upkeep.run(time.time_ns() // 1_000_000)
                 if time.monotonic() - flushed > SEEN_EVERY_S:
                     flushed = time.monotonic()
                     await self.seen.flush(self.store)
                     await self.tokens.flush()
+                    await self.journal.flush(self.store)
                 if time.monotonic() - forgot > 600:
                     forgot = time.monotonic()
                     await self._forget()
             except Exception as error:
                 log.error("housekeeping failed: %s", type(error).__name__)
+
+    async def _check_schema(self) -> None:
+        """Notice that a newer version made the schema one this version must not write to."""
+        async with self.store.read() as session:
+            needs = int((await session.rows(sql.META_GET, "compatible_version"))[0][0])
+        if needs > schema.SCHEMA_VERSION and not self.outdated:
+            self.outdated = True
+            log.error("the database now needs schema version %s: upgrade this process", needs)
+            if self.on_outdated is not None:
+                self.on_outdated()
 
     async def _forget(self) -> None:
         before = time.time_ns() // 1_000_000 - self.settings.replay_hours * 3_600_000

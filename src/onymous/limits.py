@@ -48,16 +48,16 @@ class Trusted:
 
         A hop that is no address ends the walk at the proxy that reported it.
         """
-        current = peer
+        current = plain_address(peer)
         for hop in reversed(forwarded.split(",")):
             if not self._trusts(current):
                 return current
-            text = hop.strip()
+            text = _without_port(hop.strip())
             try:
                 ipaddress.ip_address(text)
             except ValueError:
                 return current
-            current = text
+            current = plain_address(text)
         return current
 
     def _trusts(self, address: str) -> bool:
@@ -118,6 +118,8 @@ class Limits:
         self._distinct = _Windows(3600, most_keys)
         self._profiles_limit = profiles_per_hour
         self._profiles = _Windows(3600, most_keys)
+        #: setting -> how often it was met
+        self.exceeded: dict[str, int] = {}
         #: nothing is counted per address or value
         self.off = not (
             address_per_second or values_per_hour or value_per_hour or profiles_per_hour
@@ -130,14 +132,15 @@ class Limits:
 
     def input(self, number: int, per_second: int) -> Verdict:
         """Count a request of an input that has a limit."""
-        return _verdict(self._inputs.count(number, self._clock(), per_second), "app")
+        wait = self._inputs.count(number, self._clock(), per_second)
+        return self._verdict(wait, "requests_per_second", "app")
 
     def address(self, address: str) -> Verdict:
         """Count a key-only request of an address."""
         if not self._address_limit:
             return ALLOWED
         wait = self._addresses.count(grouped(address), self._clock(), self._address_limit)
-        return _verdict(wait, "system")
+        return self._verdict(wait, "address_requests_per_second")
 
     def value(self, address: str, name: str, value: str) -> Verdict:
         """Count a key-only request for a login value.
@@ -150,9 +153,9 @@ class Limits:
         if self._values_limit and not self._values.get(key, now)[1]:
             wait = self._distinct.count(place, now, self._values_limit)
             if wait:
-                return _verdict(wait, "system")
+                return self._verdict(wait, "address_values_per_hour")
         limit = self._value_limit or 1 << 60
-        return _verdict(self._values.count(key, now, limit), "system")
+        return self._verdict(self._values.count(key, now, limit), "value_requests_per_hour")
 
     def may_create(self, address: str) -> Verdict:
         """Whether key-only requests of an address may still make new anonymous records."""
@@ -161,16 +164,40 @@ class Limits:
         now = self._clock()
         start, count = self._profiles.get(grouped(address), now)
         wait = max(1, start + 3600 - int(now)) if count >= self._profiles_limit else 0
-        return _verdict(wait, "system")
+        return self._verdict(wait, "address_profiles_per_hour")
 
     def created(self, address: str) -> None:
         """Count a new anonymous record of an address."""
         if self._profiles_limit:
             self._profiles.count(grouped(address), self._clock(), 1 << 60)
 
+    def _verdict(self, wait: int, setting: str, exceeded: str = "system") -> Verdict:
+        if not wait:
+            return ALLOWED
+        self.exceeded[setting] = self.exceeded.get(setting, 0) + 1
+        return Verdict(False, wait, exceeded)
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Read networks separated by commas or spaces; raises `ValueError` naming a bad one."""
+    return tuple(ipaddress.ip_network(word) for word in text.replace(",", " ").split())
+
+
+def plain_address(address: str) -> str:
+    """Return an IPv4 address that a dual-stack socket wrote as IPv6 the plain way."""
+    return address[7:] if address[:7].lower() == "::ffff:" and "." in address else address
+
+
+def _without_port(hop: str) -> str:
+    """Some proxies write the client's port too: `192.0.2.1:4711`, `[2001:db8::1]:4711`."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
+
 
 def grouped(address: str) -> str:
     """Return what an address counts as: an IPv6 client owns its whole /64."""
+    address = plain_address(address)
     if ":" not in address:
         return address
     try:
@@ -178,7 +205,3 @@ def grouped(address: str) -> str:
     except ValueError:
         return address
     return str(network)
-
-
-def _verdict(wait: int, exceeded: str) -> Verdict:
-    return Verdict(False, wait, exceeded) if wait else ALLOWED

@@ -46,8 +46,8 @@ def _only(app: Asgi, allowed: Callable[[str], bool]) -> Asgi:
     return answer
 
 
-def manager(app: Asgi, cert: str, key: str) -> uvicorn.Server:
-    """Return the server of the operators' listener."""
+def manager(app: Asgi, cert: str, key: str) -> uvicorn.Config:
+    """Return what the server of the operators' listener is made from."""
     config = uvicorn.Config(
         managed_only(app),
         loop="none",
@@ -57,9 +57,10 @@ def manager(app: Asgi, cert: str, key: str) -> uvicorn.Server:
         log_config=None,
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=5,
         ssl_certfile=cert or None,
         ssl_keyfile=key or None,
     )
     config.load()
-    return uvicorn.Server(config)
+    return config

@@ -1,16 +1,39 @@
-"""Logs and metrics. Neither carries identity values, keys or secrets."""
+"""Metrics of one process. They carry no identity values, keys or secrets."""
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
 import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
-#: one in so many hot requests is timed; all are counted
-SAMPLE = 16
+from onymous.store.port import Found, LostRace, Probe, Row, Session, Store, Transaction
+
+FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300)
+#: reasons of refusals -> the setting that bounds it
+BOUNDS = {
+    "TooManyIdentities": "max_identities_per_request",
+    "Busy": "max_waiting",
+    "BatchTooLarge": "max_batch_bytes",
+}
+
+
+class Answered(Protocol):
+    """What of an answer is counted."""
+
+    status: int
+    #: kind of the refusal, or nothing
+    reason: str
 
 
 class Metrics:
@@ -18,44 +41,104 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "onymous_requests",
-            "Requests answered.",
-            ["operation", "status"],
-            registry=self.registry,
+        ProcessCollector(registry=self.registry)
+        self._requests = self._counter("requests", "Requests answered.", ("operation", "status"))
+        self._refusals = self._counter(
+            "refusals", "Requests refused, by why.", ("operation", "reason")
         )
-        self._seconds = Histogram(
-            "onymous_request_seconds",
-            "Time from request to answer (identity requests: a sample).",
-            ["operation"],
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
-            registry=self.registry,
+        self._seconds = self._histogram(
+            "request_seconds",
+            "Time from request to answer (of hot requests: one in 64).",
+            ("operation",),
         )
-        self._commits = Counter(
-            "onymous_commits", "Write transactions.", ["transaction"], registry=self.registry
+        self._commits = self._counter(
+            "commits", "Write transactions of requests.", ("transaction",)
         )
-        self._works = Counter(
-            "onymous_commit_requests", "Requests in write transactions.", registry=self.registry
+        self._works = self._counter("commit_requests", "Requests in those transactions.")
+        self._commit_seconds = self._histogram(
+            "commit_seconds", "Time of write transactions, to durable.", ("transaction",)
         )
-        self.waiting = Gauge(
-            "onymous_waiting_requests", "Requests waiting for an answer.", registry=self.registry
+        self._failed = self._counter(
+            "transactions_failed", "Write transactions that did not commit.", ("transaction", "why")
         )
-        self.diagnostics = Gauge(
-            "onymous_diagnostics", "Diagnostics noted, by kind.", ["kind"], registry=self.registry
+        self._jobs_done = self._counter("jobs_done", "Jobs tried.", ("kind", "outcome"))
+        self._job_seconds = self._histogram(
+            "job_seconds", "Time of jobs (those done together: of all).", ("kind",), SLOW
         )
+        self._hit = self._counter(
+            "limit_exceeded", "Requests that met a limit, by its setting.", ("limit",)
+        )
+        self._gauges: dict[str, Gauge] = {}
         self._plain: dict[tuple[str, int], int] = {}
+        self._hits: dict[str, int] = {}
 
-    def request(self, operation: str, status: int, seconds: float) -> None:
+    def _counter(self, name: str, about: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(f"onymous_{name}", about, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, about: str, labels: Sequence[str], buckets: Sequence[float] = FAST
+    ) -> Histogram:
+        full = f"onymous_{name}"
+        return Histogram(full, about, labels, buckets=tuple(buckets), registry=self.registry)
+
+    # -- what happens -----------------------------------------------------------------------
+
+    def request(self, operation: str, reply: Answered, seconds: float) -> None:
         """Count a request; `seconds` below zero: not timed."""
-        key = (operation, status)
+        key = (operation, reply.status)
         self._plain[key] = self._plain.get(key, 0) + 1
         if seconds >= 0:
             self._seconds.labels(operation).observe(seconds)
+        if reply.reason:
+            self._refused(operation, reply.reason)
+
+    def _refused(self, operation: str, reason: str) -> None:
+        self._refusals.labels(operation, reason).inc()
+        bound = BOUNDS.get(reason)
+        if reason == "BodyTooLarge":
+            large = "event" if "event" in operation else "identity"
+            bound = f"max_{large}_body_bytes"
+        if bound is not None:
+            self._hit.labels(bound).inc()
 
     def commit(self, transaction: str, works: int) -> None:
-        """Count a write transaction and the requests that shared it."""
+        """Count a write transaction of requests and the requests that shared it."""
         self._commits.labels(transaction).inc()
         self._works.inc(works)
+
+    def job(self, kind: str, outcome: str, count: int, seconds: float) -> None:
+        """Count jobs of a kind that were tried together."""
+        self._jobs_done.labels(kind, outcome).inc(count)
+        self._job_seconds.labels(kind).observe(seconds)
+
+    def wrote(self, transaction: str, seconds: float) -> None:
+        """Count the time of a write transaction that is durable."""
+        self._commit_seconds.labels(transaction).observe(seconds)
+
+    def failed(self, transaction: str, why: str) -> None:
+        """Count a write transaction that did not commit."""
+        self._failed.labels(transaction, why).inc()
+
+    # -- what stands ------------------------------------------------------------------------
+
+    def gauge(self, name: str, about: str, value: float, **labels: str) -> None:
+        """Set a gauge; it is made at the first time."""
+        found = self._gauges.get(name)
+        if found is None:
+            full = f"onymous_{name}"
+            found = Gauge(full, about, sorted(labels), registry=self.registry)
+            self._gauges[name] = found
+        (found.labels(**labels) if labels else found).set(value)
+
+    def forget(self, name: str) -> None:
+        """Forget all values of a gauge whose labels come and go."""
+        if name in self._gauges:
+            self._gauges[name].clear()
+
+    def hits(self, limit: str, total: int) -> None:
+        """Take over a count kept elsewhere of how often a limit was met."""
+        self._hit.labels(limit).inc(total - self._hits.get(limit, 0))
+        self._hits[limit] = total
 
     def text(self) -> bytes:
         """Return all metrics in the Prometheus text format."""
@@ -64,31 +147,55 @@ class Metrics:
             self._requests.labels(operation, str(status)).inc(count)
         return generate_latest(self.registry)
 
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object per line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as JSON."""
-        line = {
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+    def watch(self, store: Store) -> Store:
+        """Return a store whose write transactions are timed by name."""
+        return Watched(store, self)
 
 
-def set_up_logging(form: str) -> None:
-    """Log to standard error as text or JSON lines."""
-    handler = logging.StreamHandler(sys.stderr)
-    if form == "json":
-        handler.setFormatter(JsonFormatter())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root = logging.getLogger("onymous")
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-    root.propagate = False
+class Watched:
+    """A store that tells how long its named transactions took; finding is the engine's own."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._store, self._metrics = store, metrics
+        self.engine = store.engine
+        self.find_now: Callable[[Sequence[Probe]], list[Found]] | None = store.find_now
+        self.rows_now: Callable[..., list[Row]] | None = store.rows_now
+
+    async def start(self) -> None:
+        """Open the store."""
+        await self._store.start()
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self._store.close()
+
+    async def scrub(self) -> None:
+        """Let go of what was deleted."""
+        await self._store.scrub()
+
+    async def upkeep(self, now_ms: int) -> None:
+        """Do what the engine needs."""
+        await self._store.upkeep(now_ms)
+
+    async def find(self, probes: Sequence[Probe]) -> list[Found]:
+        """Answer probes from one snapshot."""
+        return await self._store.find(probes)
+
+    def read(self) -> AbstractAsyncContextManager[Session]:
+        """Open a session for reading."""
+        return self._store.read()
+
+    @asynccontextmanager
+    async def write(self, name: str) -> AsyncIterator[Transaction]:
+        """Open the named write transaction, and time it."""
+        started = time.perf_counter()
+        try:
+            async with self._store.write(name) as tx:
+                yield tx
+        except LostRace:
+            self._metrics.failed(name, "lost_race")
+            raise
+        except Exception:
+            self._metrics.failed(name, "error")
+            raise
+        self._metrics.wrote(name, time.perf_counter() - started)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-import ipaddress
 import pathlib
 import socket
 import tempfile
+import time
 from collections.abc import Callable
 
 import uvicorn
@@ -21,16 +22,20 @@ from onymous.flows.live import Live
 from onymous.flows.people import People
 from onymous.flows.ties import Ties
 from onymous.flows.timeline import Timeline
-from onymous.limits import Bounds, Limits, Trusted
+from onymous.limits import Bounds, Limits, Trusted, networks
+from onymous.logs import log_request
 from onymous.managing import manager, public_only
+from onymous.measuring import Measuring
 from onymous.observe import Metrics
 from onymous.rules.errors import BodyTooLarge
 from onymous.settings import SettingError, Settings
+from onymous.stopping import Ending, Polite, notify
 from onymous.tls import throw_away
 from onymous.web.about import AboutWeb
 from onymous.web.activity import ActivityWeb
 from onymous.web.aliases import AliasWeb
 from onymous.web.auth import Authenticator
+from onymous.web.calls import Call
 from onymous.web.changes import ChangesWeb
 from onymous.web.events import EventsWeb
 from onymous.web.guard import Guard
@@ -41,10 +46,14 @@ from onymous.web.oauth import OAuthWeb
 from onymous.web.profiles import ProfilesWeb
 from onymous.web.routes import routes
 from onymous.web.server import Application, Asgi, raw
+from onymous.web.wire import Reply
 
 
 def application(
-    core: Core, metrics: Metrics, ending: Callable[[], bool] = lambda: False
+    core: Core,
+    metrics: Metrics,
+    ending: Callable[[], bool] = lambda: False,
+    connections: Callable[[], int] = lambda: 0,
 ) -> Application:
     """Return the HTTP application of a started core."""
     s = core.settings
@@ -66,7 +75,7 @@ def application(
         identity,
         EventsWeb(core.resolver, core.events, auth, core.diagnostics, bounds),
         AliasWeb(core.resolver, core.store, auth, bounds),
-        AboutWeb(core.ready, lambda: _measured(core, metrics)),
+        AboutWeb(core.ready, Measuring(core, metrics, limits, connections).text, ending),
         MergesWeb(core.merging, core.undoing, auth, bounds),
         ChangesWeb(core.changes, auth, ending),
         OAuthWeb(core.tokens),
@@ -75,8 +84,28 @@ def application(
         s.max_event_body_bytes,
     )
     core.desk.on_commit = metrics.commit
-    trusted = Trusted(tuple(map(ipaddress.ip_network, s.trusted_proxies.split())))
-    return Application(table, identity, trusted, observe=metrics.request)
+    watch = log_each if s.access_log else None
+    return Application(
+        table, identity, _trusted(s.trusted_proxies), observe=metrics.request, watch=watch
+    )
+
+
+def _trusted(text: str) -> Trusted:
+    try:
+        return Trusted(networks(text))
+    except ValueError as error:
+        raise SettingError(f"trusted_proxies: {error}; write 10.0.0.0/8, 192.0.2.7") from None
+
+
+def log_each(op: str, call: Call) -> Callable[[Reply], None]:
+    """Log each request once it is answered."""
+    began = time.perf_counter()
+
+    def done(reply: Reply) -> None:
+        seconds = time.perf_counter() - began
+        log_request(op, call.method, reply.status, seconds, call.body, refused=reply.reason)
+
+    return done
 
 
 async def console(core: Core, ending: Callable[[], bool]) -> Asgi:
@@ -108,19 +137,13 @@ def with_console(settings: Settings) -> bool:
     return settings.console == "on" or (settings.console == "auto" and (loopback or host == "::1"))
 
 
-def _measured(core: Core, metrics: Metrics) -> bytes:
-    metrics.waiting.set(core.desk.waiting)
-    for kind, count in core.diagnostics.counts.items():
-        metrics.diagnostics.labels(kind).set(count)
-    return metrics.text()
-
-
 def listen(settings: Settings) -> socket.socket:
     """Open the listening socket; raises `SettingError` if the address is taken."""
-    return _bound(settings.host, settings.port)
+    return bound(settings.host, settings.port)
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
+    """Open a listening socket; several processes may share its port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -142,64 +165,112 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.core = Core(settings)
         self.metrics = Metrics()
-        self._manager: uvicorn.Server | None = None
+        self.core = Core(settings, watch=self.metrics.watch)
+        self.ending = Ending()
+        self._public: Polite | None = None
+        self._manager: Polite | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
-    async def run(self, sock: socket.socket, started: Callable[[], None] | None = None) -> None:
-        """Serve until told to stop (SIGINT, SIGTERM or `stop`), then answer what waits."""
+    async def run(
+        self,
+        sock: socket.socket | None,
+        started: Callable[[], None] | None = None,
+        *,
+        signals: bool = False,
+    ) -> int:
+        """Serve until told to stop (`stop`, or SIGINT and SIGTERM), then answer what waits.
+
+        Returns how many requests had no answer when waiting ended. Without a socket, only
+        promised work is done.
+        """
         shown = with_console(self.settings)
         await self.core.start()
-        pages = await console(self.core, self._ending) if shown else None
+        pages = await console(self.core, self.ending) if shown else None
         calm_collector()
+        self.core.on_outdated = self.ending.ask
+        self.core.on_job = self.metrics.job
         try:
-            with tempfile.TemporaryDirectory(prefix="onymous-tls-") as folder:
-                self._uvicorn = self._server(pages, pathlib.Path(folder))
-            tasks = [
-                asyncio.create_task(self._tell(started)),
-                asyncio.create_task(self.core.work()),
-            ]
-            if self._manager is not None:
-                place = _bound(self.settings.manage_host, self.settings.manage_port)
-                # signals are the public server's; it ends this one
-                tasks.append(asyncio.create_task(self._manager._serve([place])))
-            await self._uvicorn.serve(sockets=[sock])
-            if self._manager is not None:
-                self._manager.should_exit = True
-                await tasks.pop()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            with self.ending.signals() if signals else contextlib.nullcontext():
+                self._make(pages, public=sock is not None)
+                await self._serve(sock, started)
         finally:
+            notify("STOPPING=1")
             await self.core.close()
+        return self._public.cut if self._public is not None else 0
 
     def stop(self) -> None:
         """Stop accepting, answer what is under way, return from `run`."""
-        self._uvicorn.should_exit = True
+        self.ending.ask()
+        if self._public is not None:
+            self._public.should_exit = True
 
-    def _ending(self) -> bool:
-        return self._uvicorn.should_exit
+    async def _serve(self, sock: socket.socket | None, started: Callable[[], None] | None) -> None:
+        jobs = [asyncio.create_task(self.core.work(self.ending))] if self.settings.work else []
+        rest = [asyncio.create_task(self._leave()), asyncio.create_task(self._tell(started))]
+        managing = None
+        if self._manager is not None:
+            place = bound(self.settings.manage_host, self.settings.manage_port)
+            managing = asyncio.create_task(self._manager.serve([place]))
+        if self._public is not None and sock is not None:
+            await self._public.serve(sockets=[sock])
+        else:
+            await self.ending.asked()
+        if jobs:  # the round under way is finished: what it holds would have to wait for its lease
+            await asyncio.wait(jobs, timeout=self.settings.stop_timeout_s)
+        if self._manager is not None and managing is not None:
+            self._manager.should_exit = True
+            await managing
+        for task in (*jobs, *rest):
+            task.cancel()
+        await asyncio.gather(*jobs, *rest, return_exceptions=True)
+
+    async def _leave(self) -> None:
+        """Once asked to end: let go of connections, then stop; asked again: wait for nothing."""
+        await self.ending.asked()
+        await self.ending.pause(self.settings.stop_delay_s)
+        if self._public is None:
+            return
+        leaving = asyncio.create_task(self._public.let_go(self._protocol))
+        again = asyncio.create_task(self.ending.asked(2))
+        await asyncio.wait({leaving, again}, return_when=asyncio.FIRST_COMPLETED)
+        self._public.should_exit = True
+        await again
+        self._public.force_exit = True
 
     async def _tell(self, started: Callable[[], None] | None) -> None:
-        while not self._uvicorn.started:
+        servers = [s for s in (self._public, self._manager) if s is not None]
+        while not all(server.started for server in servers):
             await asyncio.sleep(0.005)
+        notify("READY=1")
         if started is not None:
             started()
 
-    def _server(self, pages: Asgi | None, folder: pathlib.Path) -> uvicorn.Server:
+    def _make(self, pages: Asgi | None, *, public: bool) -> None:
+        """Make the servers of both listeners."""
         s = self.settings
         cert, key = s.tls_cert, s.tls_key
-        if s.tls_dev and not cert:
-            cert, key = map(str, throw_away(folder, s.host))
-        app = application(self.core, self.metrics, self._ending)
+        app = application(self.core, self.metrics, self.ending, self._connections)
         app.console = pages
-        if s.manage_port:
-            self._manager = manager(app, cert, key)
+        with tempfile.TemporaryDirectory(prefix="onymous-tls-") as folder:
+            if s.tls_dev and not cert:
+                cert, key = map(str, throw_away(pathlib.Path(folder), s.host))
+            # certificates are read now; the folder of a throw-away one goes
+            if s.manage_port:
+                self._manager = Polite(manager(app, cert, key))
+            if public:
+                self._public = Polite(self._config(app, cert, key))
+
+    def _connections(self) -> int:
+        return len(self._public.server_state.connections) if self._public is not None else 0
+
+    def _config(self, app: Application, cert: str, key: str) -> uvicorn.Config:
+        s = self.settings
         too_large = raw(refused(BodyTooLarge(most=s.max_identity_body_bytes), None))
-        protocol = hot_protocol(app.hot(), s.max_identity_body_bytes, too_large, app.find_hot)
+        self._protocol = hot_protocol(app.hot(), s.max_identity_body_bytes, too_large, app.find_hot)
         config = uvicorn.Config(
             public_only(app) if s.manage_port else app,
-            http=protocol,
+            http=self._protocol,
             loop="none",
             lifespan="off",
             ws="none",
@@ -207,10 +278,11 @@ class Server:
             log_config=None,
             server_header=False,
             date_header=False,
+            proxy_headers=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=15,
+            timeout_graceful_shutdown=max(1, round(s.stop_timeout_s)),
             ssl_certfile=cert or None,
             ssl_keyfile=key or None,
         )
-        config.load()  # reads the certificate now; the folder of a throw-away one goes
-        return uvicorn.Server(config)
+        config.load()
+        return config

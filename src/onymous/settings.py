@@ -42,6 +42,9 @@ TABLE: tuple[Setting, ...] = (
     Setting("tls_dev", bool, False, "serve https with a throw-away certificate (development)"),
     Setting("master_key_file", str, "", "key that seals secrets; default: in the data folder"),
     Setting("trusted_proxies", str, "", "comma-separated networks whose X-Forwarded-For counts"),
+    Setting("work", bool, True, "do promised jobs and upkeep here; false: `onymous work` does"),
+    Setting("stop_delay_s", float, 0.0, "after SIGTERM go on so long, /readyz says 503", 0, 600),
+    Setting("stop_timeout_s", float, 15.0, "wait so long for requests under way", 0, 600),
     Setting("max_identity_body_bytes", int, 262_144, "largest identity body, inflated", 1024),
     Setting("max_event_body_bytes", int, 2_097_152, "largest events body, inflated", 1024),
     Setting("max_identities_per_request", int, 64, "identities or changes in one request", 1, 64),
@@ -59,6 +62,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("commit_delay_ms", float, 0.0, "wait after a commit, to measure slow disks", 0, 1000),
     Setting("access_log", bool, False, "log every request (without identities)"),
     Setting("log_format", str, "text", "text or json"),
+    Setting("otlp_endpoint", str, "", "OTLP/HTTP base URL for traces; empty: no traces"),
+    Setting("trace_share", float, 1.0, "share of requests traced where callers do not say", 0, 1),
 )
 BY_NAME = {s.name: s for s in TABLE}
 assert len(BY_NAME) == len(TABLE)
@@ -79,6 +84,9 @@ class Settings:
     tls_dev: bool
     master_key_file: str
     trusted_proxies: str
+    work: bool
+    stop_delay_s: float
+    stop_timeout_s: float
     max_identity_body_bytes: int
     max_event_body_bytes: int
     max_identities_per_request: int
@@ -96,6 +104,8 @@ class Settings:
     commit_delay_ms: float
     access_log: bool
     log_format: str
+    otlp_endpoint: str
+    trace_share: float
 
 
 assert [f.name for f in fields(Settings)] == [s.name for s in TABLE]

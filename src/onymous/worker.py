@@ -5,23 +5,53 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
-from onymous.flows.jobs import Handler, Together, work
+from onymous.flows.jobs import Handler, Together, waiting, work
 from onymous.store.port import Store
 
 log = logging.getLogger("onymous.worker")
 
 #: seconds between looks where nothing was due
 PAUSE_S = 0.5
+#: seconds between looks for jobs nobody tries any more
+LOOK_S = 60.0
+On = Callable[[str, str, int, float], None]
 
 
-async def run(store: Store, handlers: dict[str, Handler], together: dict[str, Together]) -> None:
-    """Work until cancelled; a failing database is tried again."""
-    while True:
+async def run(
+    store: Store,
+    handlers: dict[str, Handler],
+    together: dict[str, Together],
+    *,
+    ending: Callable[[], bool] = lambda: False,
+    on: On = lambda kind, outcome, count, seconds: None,
+) -> None:
+    """Work until cancelled, or until the round in which `ending` came true is done.
+
+    A failing database is tried again.
+    """
+    told, known = 0.0, 0
+    while not ending():
         try:
-            taken = await work(store, handlers, time.time_ns() // 1_000_000, together)
+            taken = await work(store, handlers, _now(), together, on)
+            if time.monotonic() - told > LOOK_S:
+                told = time.monotonic()
+                known = await _complain(store, known)
         except Exception as error:
             log.error("taking jobs failed: %s", type(error).__name__)
             taken = 0
         if not taken:
             await asyncio.sleep(PAUSE_S)
+
+
+async def _complain(store: Store, known: int) -> int:
+    """Tell of jobs given up, also of those whose workers died and could not tell."""
+    found = sum(kind.given_up for kind in await waiting(store, _now()))
+    if found > known:
+        log.error("%s jobs are given up; see `onymous jobs`", found)
+    return found
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

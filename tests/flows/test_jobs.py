@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from onymous.flows.jobs import MOST_TRIES, take, work
+from onymous.flows.jobs import MOST_TRIES, again, given_up, take, waiting, work
 from onymous.store import sql
 from onymous.store.port import Store
 
@@ -53,11 +53,74 @@ async def test_a_taken_job_is_nobody_elses_until_its_lease_ends(place: Any) -> N
     await two.start()
     try:
         await add(one, "x", 50)
-        mine, theirs = await asyncio.gather(take(one, 1000), take(two, 1000))
+        mine, theirs = await asyncio.gather(take(one, 1000, {"x"}), take(two, 1000, {"x"}))
         assert len(mine) + len(theirs) == 50
         assert not {j.id for j in mine} & {j.id for j in theirs}
-        assert await take(one, 1001) == []
-        assert len(await take(two, 1000 + 62_000)) == 50
+        assert await take(one, 1001, {"x"}) == []
+        assert len(await take(two, 1000 + 62_000, {"x"})) == 50
+    finally:
+        await one.close()
+        await two.close()
+
+
+async def test_kinds_only_a_newer_version_knows_wait_for_it(store: Store) -> None:
+    await add(store, "new", 300)
+    await add(store, "x", 1)
+    done: list[bytes] = []
+
+    async def handler(body: bytes) -> None:
+        done.append(body)
+
+    assert await work(store, {"x": handler}, 1000) == 1
+    assert await left(store) == [("new", 0, None)] * 300
+    assert await work(store, {"new": handler}, 1000) == 200
+
+
+async def test_a_bad_job_keeps_none_of_the_others(store: Store) -> None:
+    await add(store, "x", 5)
+    done: list[bytes] = []
+
+    async def together(bodies: list[bytes]) -> None:
+        if b"3" in bodies:
+            raise ValueError("private")
+        done.extend(bodies)
+
+    assert await work(store, {}, 1000, {"x": together}) == 5
+    assert sorted(done) == [b"0", b"1", b"2", b"4"]
+    assert await left(store) == [("x", 1, "ValueError")]
+
+
+async def test_workers_that_die_over_a_job_give_it_up_in_the_end(store: Store) -> None:
+    await add(store, "x", 1)
+    now = 1000
+    for _ in range(MOST_TRIES):
+        assert len(await take(store, now, {"x"})) == 1, "what a dead worker held is taken again"
+        now += 62_000
+    assert await take(store, now, {"x"}) == []
+    (lost,) = await given_up(store, now)
+    assert (lost.kind, lost.tries, lost.error) == ("x", MOST_TRIES, None)
+    (stand,) = await waiting(store, now)
+    assert (stand.open, stand.held, stand.given_up) == (0, 0, 1)
+    await again(store, [lost.id], now)
+    assert await given_up(store, now) == []
+    assert len(await take(store, now, {"x"})) == 1
+
+
+async def test_who_lost_a_job_to_another_does_not_let_go_of_it(place: Any) -> None:
+    one, two = place.store(), place.store()
+    await one.start()
+    await two.start()
+    try:
+        await add(one, "x", 1)
+
+        async def slow(body: bytes) -> None:
+            # silent for longer than the lease: another worker takes the job
+            assert len(await take(two, 1000 + 62_000, {"x"})) == 1
+            raise ValueError
+
+        assert await work(one, {"x": slow}, 1000) == 1
+        assert await take(one, 1000 + 63_000, {"x"}) == [], "it is still the other's"
+        assert (await waiting(two, 1000 + 63_000))[0].held == 1
     finally:
         await one.close()
         await two.close()

@@ -99,7 +99,7 @@ async def test_one_address_is_limited_and_others_are_not(
 
 
 async def test_a_foreign_mpid_is_an_unknown_one(place: Any, tmp_path: pathlib.Path) -> None:
-    async with running(place, tmp_path) as it:
+    async with running(place, tmp_path, work=False) as it:
         mine = (await it.ask("login", {"customerid": "1"}, who="stranger")).json()["mpid"]
         theirs = await victim(it)
         before = await it.counts()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -81,18 +82,25 @@ class Changes:
     def __init__(self, store: Store, historian: Historian) -> None:
         self._store, self._historian = store, historian
 
-    async def page(self, pool: int, after: int | None, limit: int, wait_s: float) -> Page:
+    async def page(
+        self,
+        pool: int,
+        after: int | None,
+        limit: int,
+        wait_s: float,
+        ending: Callable[[], bool] = lambda: False,
+    ) -> Page:
         """Return changes after a cursor (None: only what comes from now on).
 
-        Waits up to `wait_s` seconds for the first one. Raises `ChangesForgotten` for a cursor
-        older than what is kept.
+        Waits up to `wait_s` seconds for the first one, unless the server is `ending`. Raises
+        `ChangesForgotten` for a cursor older than what is kept.
         """
         if after is None:
             after = await self.newest(pool)
         give_up = time.monotonic() + min(wait_s, MOST_WAIT_S)
         while True:
             rows = await self._rows(pool, after, limit)
-            if rows or time.monotonic() >= give_up:
+            if rows or time.monotonic() >= give_up or ending():
                 break
             await asyncio.sleep(LOOK_S)
         told = [self._told(row) for row in rows]

@@ -60,6 +60,11 @@ class Diagnostics:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self._rows.append((at_ms, kind, workspace, input_id, request, msgspec.json.encode(detail)))
 
+    @property
+    def held(self) -> int:
+        """Return how many entries wait to be written."""
+        return len(self._rows)
+
     async def flush(self, store: Store) -> int:
         """Write what was noted; return the number of entries."""
         rows = list(self._rows)

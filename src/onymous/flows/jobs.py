@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 
 import msgspec
 
@@ -16,7 +19,7 @@ log = logging.getLogger("onymous.jobs")
 
 #: tries before a job is given up; it stays in the table with its error
 MOST_TRIES = 8
-#: how long a worker may take for a job before another one tries
+#: how long a worker may be silent about a job before another one tries
 LEASE_MS = 60_000
 #: jobs taken at once
 TOGETHER = 200
@@ -27,26 +30,59 @@ Together = Callable[[list[bytes]], Awaitable[None]]
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A promised piece of work."""
+    """A promised piece of work, held until a time."""
 
     id: int
     kind: str
     tries: int
     body: bytes
+    until: int
 
 
-async def take(store: Store, now_ms: int, lease_ms: int = LEASE_MS) -> list[Job]:
-    """Take jobs that are due, so that no other worker does them meanwhile."""
+class Waiting(msgspec.Struct, frozen=True):
+    """How the jobs of a kind stand."""
+
+    kind: str
+    #: neither done nor given up
+    open: int
+    #: held by a worker now
+    held: int
+    given_up: int
+    #: since when the oldest open one is due
+    oldest_ms: int | None
+
+
+class GivenUp(msgspec.Struct, frozen=True):
+    """A job nobody tries any more."""
+
+    id: int
+    kind: str
+    due_ms: int
+    tries: int
+    #: kind of the last error; none where the workers died over it
+    error: str | None
+
+
+async def take(
+    store: Store, now_ms: int, kinds: Iterable[str], lease_ms: int = LEASE_MS
+) -> list[Job]:
+    """Take due jobs of these kinds, so that no other worker does them meanwhile.
+
+    Kinds that are not named are left alone: a newer version beside this one may know them.
+    """
+    asked = [(kind, now_ms, now_ms, MOST_TRIES) for kind in sorted(set(kinds))]
     async with store.read() as session:
-        if not await session.rows(sql.JOBS_DUE, now_ms, now_ms, MOST_TRIES, 1):
+        if not any(await session.each(sql.JOBS_DUE, [(*ask, 1) for ask in asked])):
             return []
     # a lease is recognised by its exact end, so two workers must not choose the same one
     until = now_ms + lease_ms + random.randrange(1000)
     async with store.write("jobs.take") as tx:
-        rows = await tx.rows(sql.JOBS_DUE, now_ms, now_ms, MOST_TRIES, TOGETHER)
+        found = await tx.each(sql.JOBS_DUE, [(*ask, TOGETHER) for ask in asked])
+        rows = sorted(row for some in found for row in some)[:TOGETHER]
         await tx.many(sql.JOB_TAKE, [(until, row[0], now_ms) for row in rows])
-        mine = [row for row in rows if await tx.rows(sql.JOB_TAKEN, row[0], until)]
-    return [Job(row[0], row[1], row[2] + 1, bytes(row[3])) for row in mine]
+        held = await tx.each(sql.JOB_TAKEN, [(row[0], until) for row in rows])
+    mine = [row for row, is_mine in zip(rows, held, strict=True) if is_mine]
+    return [Job(row[0], row[1], row[2] + 1, bytes(row[3]), until) for row in mine]
 
 
 async def work(
@@ -54,45 +90,142 @@ async def work(
     handlers: dict[str, Handler],
     now_ms: int,
     together: dict[str, Together] | None = None,
+    on: Callable[[str, str, int, float], None] = lambda kind, outcome, count, seconds: None,
 ) -> int:
     """Do the jobs that are due and return how many were taken.
 
-    A job whose handler fails is tried again later, each time after a longer pause; a job without
-    a handler, or that failed `MOST_TRIES` times, stays with its error.
+    A job that fails is tried again later, each time after a longer pause; one that failed
+    `MOST_TRIES` times stays with its error. Where jobs done together fail, each is tried alone:
+    a bad one among them keeps none of the others. `on` hears (kind, outcome, jobs, seconds).
     """
-    jobs = await take(store, now_ms)
-    done: list[tuple[int]] = []
-    failed: list[tuple[int, str, int]] = []
-    for some, doing in _grouped(jobs, handlers, together or {}):
-        try:
-            await doing()
-        except Exception as error:
-            for job in some:
-                pause = min(1000 * 4**job.tries, 3_600_000)
-                failed.append((now_ms + pause, type(error).__name__, job.id))
-                level = logging.ERROR if job.tries >= MOST_TRIES else logging.WARNING
-                log.log(level, "job %s (%s) failed: %s", job.id, job.kind, type(error).__name__)
-        else:
-            done += [(job.id,) for job in some]
-    if jobs:
+    together = together or {}
+    jobs = await take(store, now_ms, {*handlers, *together})
+    if not jobs:
+        return 0
+    round_ = _Round(store, handlers, together, now_ms, on)
+    async with _held(store, jobs) as until:
+        for kind in dict.fromkeys(job.kind for job in jobs):
+            await round_.do(kind, [job for job in jobs if job.kind == kind])
         async with store.write("jobs.done") as tx:
-            await tx.many(sql.JOB_DONE, done)
-            await tx.many(sql.JOB_FAILED, failed)
+            await tx.many(sql.JOB_DONE, round_.done)
+            await tx.many(sql.JOB_FAILED, [(*row, until[0]) for row in round_.failed])
     return len(jobs)
 
 
-def _grouped(
-    jobs: list[Job], handlers: dict[str, Handler], together: dict[str, Together]
-) -> Iterator[tuple[list[Job], Callable[[], Awaitable[None]]]]:
-    """Yield jobs with what does them: alone, or all of a kind at once."""
-    for kind, handler in together.items():
-        some = [job for job in jobs if job.kind == kind]
-        if some:
-            yield some, functools.partial(handler, [job.body for job in some])
-    for job in jobs:
-        if job.kind not in together:
-            yield [job], functools.partial(_one, handlers, job)
+class _Round:
+    """One round of work: what came of each job."""
+
+    def __init__(
+        self,
+        store: Store,
+        handlers: dict[str, Handler],
+        together: dict[str, Together],
+        now_ms: int,
+        on: Callable[[str, str, int, float], None],
+    ) -> None:
+        self._store, self._handlers, self._together = store, handlers, together
+        self._now_ms, self._on = now_ms, on
+        self.done: list[tuple[int]] = []
+        self.failed: list[tuple[int, str, int]] = []
+
+    async def do(self, kind: str, jobs: list[Job]) -> None:
+        """Do the jobs of a kind: all at once where that is possible, else one by one."""
+        at_once = self._together.get(kind)
+        if at_once is not None and len(jobs) > 1:
+            bodies = [job.body for job in jobs]
+            if await self._try(kind, jobs, functools.partial(at_once, bodies), last=False):
+                return
+        for job in jobs:
+            doing = (
+                functools.partial(at_once, [job.body])
+                if at_once is not None
+                else functools.partial(self._handlers[kind], job.body)
+            )
+            await self._try(kind, [job], doing)
+
+    async def _try(
+        self,
+        kind: str,
+        jobs: list[Job],
+        doing: Callable[[], Awaitable[None]],
+        *,
+        last: bool = True,
+    ) -> bool:
+        started = time.monotonic()
+        try:
+            await doing()
+        except Exception as error:
+            name = type(error).__name__
+            if last:
+                self._fail(jobs[0], name, time.monotonic() - started)
+            else:
+                log.warning("%s jobs (%s) failed together: %s", len(jobs), kind, name)
+            return False
+        self.done += [(job.id,) for job in jobs]
+        self._on(kind, "done", len(jobs), time.monotonic() - started)
+        return True
+
+    def _fail(self, job: Job, name: str, seconds: float) -> None:
+        pause = min(1000 * 4**job.tries, 3_600_000)
+        given_up = job.tries >= MOST_TRIES
+        self.failed.append((self._now_ms + (0 if given_up else pause), name, job.id))
+        outcome = "given_up" if given_up else "failed"
+        log.log(
+            logging.ERROR if given_up else logging.WARNING,
+            "job %s (%s) %s after %s tries: %s",
+            job.id,
+            job.kind,
+            outcome.replace("_", " "),
+            job.tries,
+            name,
+        )
+        self._on(job.kind, outcome, 1, seconds)
 
 
-async def _one(handlers: dict[str, Handler], job: Job) -> None:
-    await handlers[job.kind](job.body)
+@asynccontextmanager
+async def _held(store: Store, jobs: list[Job]) -> AsyncIterator[list[int]]:
+    """Hold jobs for as long as they take: only who dies over them loses them to others."""
+    until = [jobs[0].until]
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(LEASE_MS / 3000)
+            later = time.time_ns() // 1_000_000 + LEASE_MS + random.randrange(1000)
+            try:
+                async with store.write("jobs.keep") as tx:
+                    await tx.many(sql.JOB_KEEP, [(later, job.id, until[0]) for job in jobs])
+                until[0] = later
+            except Exception as error:
+                log.warning("holding jobs failed: %s", type(error).__name__)
+
+    keeper = asyncio.create_task(keep())
+    try:
+        yield until
+    finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+
+
+async def waiting(store: Store, now_ms: int) -> list[Waiting]:
+    """Return how the jobs stand, by kind."""
+    async with store.read() as session:
+        rows = await session.rows(sql.JOBS_COUNTED, now_ms, MOST_TRIES, now_ms, MOST_TRIES)
+    return [
+        Waiting(kind, int(count - given_up), int(held), int(given_up), oldest)
+        for kind, count, held, given_up, oldest in rows
+    ]
+
+
+async def given_up(store: Store, now_ms: int, limit: int = 100) -> list[GivenUp]:
+    """Return jobs nobody tries any more, oldest first."""
+    async with store.read() as session:
+        return [
+            GivenUp(*row)
+            for row in await session.rows(sql.JOBS_GIVEN_UP, MOST_TRIES, now_ms, limit)
+        ]
+
+
+async def again(store: Store, numbers: list[int], now_ms: int) -> None:
+    """Let jobs that were given up be tried from the start."""
+    async with store.write("jobs.again") as tx:
+        await tx.many(sql.JOB_AGAIN, [(number, MOST_TRIES, now_ms) for number in numbers])

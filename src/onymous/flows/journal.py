@@ -118,6 +118,11 @@ class Journal:
         held.last, held.request = now_ms, request_id or ""
         held.count += 1
 
+    @property
+    def held(self) -> int:
+        """Return how many entries wait to be written."""
+        return len(self._held)
+
     async def flush(self, store: Store) -> int:
         """Write what was noted; return the number of entries."""
         held, self._held = self._held, {}

@@ -40,6 +40,11 @@ class Reads:
             raise Busy()
         self._noted[key] = (first, count + 1)
 
+    @property
+    def held(self) -> int:
+        """Return how many entries wait to be written."""
+        return len(self._noted)
+
     async def flush(self, store: Store) -> int:
         """Write what was noted; return the number of entries. What fails stays noted."""
         async with self._writing:

@@ -125,6 +125,7 @@ SPOOL_ADD = (
     " DO NOTHING"
 )
 
+SPOOL_COUNTED = "SELECT kind, count(*) FROM spool GROUP BY kind"
 SPOOL_DROP = "DELETE FROM spool WHERE id = ?"
 SPOOL_AFTER = (
     "SELECT id, at, kind, workspace, input, environment, body FROM spool"
@@ -181,13 +182,30 @@ META_PUT = (
 #: the first process to start wins; everybody reads back what was written
 META_ONCE = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING"
 
-#: jobs that are due and nobody works on, oldest first
+#: jobs of a kind that are due and nobody works on, oldest first
 JOBS_DUE = (
-    "SELECT id, kind, tries, body FROM job WHERE due <= ? AND taken_until <= ?"
+    "SELECT id, kind, tries, body FROM job WHERE kind = ? AND due <= ? AND taken_until <= ?"
     " AND tries < ? ORDER BY id LIMIT ?"
 )
 #: taken by the first who still finds it free
 JOB_TAKE = "UPDATE job SET taken_until = ?, tries = tries + 1 WHERE id = ? AND taken_until <= ?"
 JOB_TAKEN = "SELECT id FROM job WHERE id = ? AND taken_until = ?"
+#: only whoever still holds a job may hold it longer or let go of it
+JOB_KEEP = "UPDATE job SET taken_until = ? WHERE id = ? AND taken_until = ?"
 JOB_DONE = "DELETE FROM job WHERE id = ?"
-JOB_FAILED = "UPDATE job SET taken_until = ?, error = ? WHERE id = ?"
+JOB_FAILED = "UPDATE job SET taken_until = ?, error = ? WHERE id = ? AND taken_until = ?"
+#: jobs by kind: all, held by someone, given up, and since when the oldest open one is due
+JOBS_COUNTED = (
+    "SELECT kind, count(*), sum(CASE WHEN taken_until > ? AND tries > 0 AND error IS NULL"
+    " THEN 1 ELSE 0 END), sum(CASE WHEN tries >= ? AND taken_until <= ? THEN 1 ELSE 0 END),"
+    " min(CASE WHEN tries < ? THEN due END) FROM job GROUP BY kind ORDER BY kind"
+)
+#: what was tried so often, and failed or died, that nobody tries it any more
+JOBS_GIVEN_UP = (
+    "SELECT id, kind, due, tries, error FROM job WHERE tries >= ? AND taken_until <= ?"
+    " ORDER BY id LIMIT ?"
+)
+JOB_AGAIN = (
+    "UPDATE job SET tries = 0, taken_until = 0, error = NULL"
+    " WHERE id = ? AND tries >= ? AND taken_until <= ?"
+)

@@ -25,22 +25,29 @@ prefixes SDKs use behind one host.</p>%s</body></html>"""
 class AboutWeb:
     """Health, metrics, reference."""
 
-    def __init__(self, ready: Callable[[], Awaitable[bool]], metrics: Callable[[], bytes]) -> None:
-        self._ready, self._metrics = ready, metrics
+    def __init__(
+        self,
+        ready: Callable[[], Awaitable[bool]],
+        metrics: Callable[[], Awaitable[bytes]],
+        ending: Callable[[], bool],
+    ) -> None:
+        self._ready, self._metrics, self._ending = ready, metrics, ending
 
     async def health(self, call: Call) -> Reply:
         """GET /healthz: the process answers."""
         return json_reply(200, {"status": "ok"})
 
     async def ready(self, call: Call) -> Reply:
-        """GET /readyz: the database answers too."""
+        """GET /readyz: the database answers too, and this process is not about to end."""
+        if self._ending():
+            return json_reply(503, {"status": "not ready", "why": "this process is stopping"})
         if await self._ready():
             return json_reply(200, {"status": "ready"})
         return json_reply(503, {"status": "not ready", "why": "the database does not answer"})
 
     async def metrics(self, call: Call) -> Reply:
         """GET /metrics: Prometheus text."""
-        return Reply(200, self._metrics(), (), b"text/plain; version=0.0.4; charset=utf-8")
+        return Reply(200, await self._metrics(), (), b"text/plain; version=0.0.4; charset=utf-8")
 
     async def openapi(self, call: Call) -> Reply:
         """GET /openapi.json."""

@@ -33,7 +33,7 @@ class ChangesWeb:
         params = call.params()
         limit = number(params, "limit", 1, MOST) or 100
         wait = number(params, "wait", 0, MOST_WAIT_S) or 0
-        return json_reply(200, await self._changes.page(pool, after, limit, wait))
+        return json_reply(200, await self._changes.page(pool, after, limit, wait, self._ending))
 
     async def stream(self, call: Call) -> Reply:
         """Follow changes as server-sent events; `Last-Event-ID` takes the feed up again."""

@@ -109,6 +109,8 @@ class HotProtocol(HttpToolsProtocol):
     find: ClassVar[Finder] = staticmethod(_nothing)
     _hot: HotRequest | None = None
     heads: ClassVar[dict[bytes, Head]] = {}
+    #: every answer is the last one of its connection
+    leaving: ClassVar[bool] = False
     _active = 0.0
     #: the parser is inside a message
     _inside = False
@@ -178,12 +180,22 @@ class HotProtocol(HttpToolsProtocol):
             if handler is not None and not any(n in _UNUSUAL for n, _ in self.headers):
                 hot = HotRequest(self, handler, query, most)
                 hot.keep_alive = (
-                    self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+                    self.parser.get_http_version() != "1.0"
+                    and self.parser.should_keep_alive()
+                    and not self.leaving
                 )
                 self._hot = hot
                 self.cycle = hot  # type: ignore[assignment]
                 return
         super().on_headers_complete()
+        if self.leaving and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    @classmethod
+    def let_go(cls) -> None:
+        """From now on every answer says that it is the last one of its connection."""
+        cls.leaving = True
+        cls.heads.clear()  # what is remembered stays open
 
     def on_body(self, body: bytes) -> None:
         """Collect the body within its bound."""
@@ -248,7 +260,7 @@ class HotProtocol(HttpToolsProtocol):
 
 def hot_protocol(
     table: HotTable, max_body: int, too_large: bytes, find: Finder
-) -> type[HttpToolsProtocol]:
+) -> type[HotProtocol]:
     """Return the protocol class that answers `table`, and what `find` finds, before ASGI.
 
     Bodies over `max_body` bytes are read to their end, not kept, and answered with the bytes

@@ -292,7 +292,8 @@ def refused(refusal: Refusal, request_id: str | None) -> Reply:
         exceeded = refusal.detail.get("exceeded")
         if exceeded:
             headers += ((b"x-mp-rate-limit-exceeded", str(exceeded).encode("ascii", "replace")),)
-    return Reply(refusal.status, error_body(refusal, request_id), headers)
+    reason = type(refusal).__name__
+    return Reply(refusal.status, error_body(refusal, request_id), headers, reason=reason)
 
 
 def bounded(request_id: str | None) -> str | None:

@@ -99,4 +99,4 @@ def _client(call: Call, given: dict[str, str]) -> tuple[str, str]:
 def _refused(refused: TokenRefused) -> Reply:
     body = {"error": refused.error, "error_description": refused.description}
     more = ((b"www-authenticate", b'Basic realm="onymous"'),) if refused.status == 401 else ()
-    return Reply(refused.status, _encode(body), (*_NO_STORE, *more))
+    return Reply(refused.status, _encode(body), (*_NO_STORE, *more), reason=type(refused).__name__)

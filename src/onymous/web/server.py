@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import http
+import itertools
 import logging
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
@@ -29,6 +32,12 @@ Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 Handler = Callable[[Call], Awaitable[Reply]]
 Start = Callable[[str, Call, Respond], None]
 HotHandler = Callable[[HotRequest], None]
+#: hears of each answer: operation, answer, seconds (below zero: not timed)
+Observe = Callable[[str, Reply, float], None]
+#: hears of each request as it begins (operation, request), and by what it returns of its answer
+Watch = Callable[[str, Call], Callable[[Reply], None]]
+#: one in so many hot requests is timed
+SAMPLE = 64
 
 #: where hot routes with a name in their path begin
 _HOT_PATHS = (b"/v2/", b"/v3/", b"/s2s/", b"/webevents/", b"/nativeevents/", b"/userprofile/")
@@ -90,9 +99,11 @@ class Application:
         identity: IdentityWeb,
         trusted: Trusted,
         *,
-        observe: Callable[[str, int, float], None] | None = None,
+        observe: Observe | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.routes = list(routes)
+        self._watch = watch
         self._identity, self._trusted, self._observe = identity, trusted, observe
         self._table = [(p, route) for route in self.routes for p in route.patterns()]
         self._found: dict[tuple[bytes, bytes], tuple[HotHandler, int]] = {}
@@ -112,7 +123,7 @@ class Application:
         started = asyncio.get_running_loop().time()
         reply, name = await self._answer(scope, receive)
         if self._observe is not None:
-            self._observe(name, reply.status, asyncio.get_running_loop().time() - started)
+            self._observe(name, reply, asyncio.get_running_loop().time() - started)
         if reply.stream is not None:
             await _stream(receive, send, reply, reply.stream)
         else:
@@ -137,6 +148,8 @@ class Application:
                 self._address(scope.get("client"), scope["headers"]),
                 parts,
             )
+            if self._watch is not None:
+                return await _watched_answer(self._watch, route, call), route.name
             return await route.handler(call), route.name
         except Refusal as refusal:
             return refused(refusal, None), route.name
@@ -157,9 +170,10 @@ class Application:
     def _address(self, client: Any, headers: Iterable[tuple[bytes, bytes]]) -> str:
         peer = client[0] if client else ""
         if self._trusted.networks:
-            for name, value in headers:
-                if name == b"x-forwarded-for":
-                    return self._trusted.address(peer, value.decode("latin-1"))
+            # a proxy may append a line of its own to the client's: together they are one list
+            lines = [value for name, value in headers if name == b"x-forwarded-for"]
+            if lines:
+                return self._trusted.address(peer, b",".join(lines).decode("latin-1"))
         return peer
 
     # -- hot routes -------------------------------------------------------------------------
@@ -193,6 +207,9 @@ class Application:
         self, op: str, path: str, parts: dict[str, str], start: Start, method: str = "POST"
     ) -> Callable[[HotRequest], None]:
         observe = self._observe
+        timed = itertools.cycle([True] + [False] * (SAMPLE - 1)).__next__
+        if self._watch is not None:
+            start = _watched_start(self._watch, start)
 
         def handle(request: HotRequest) -> None:
             call = Call(
@@ -206,9 +223,11 @@ class Application:
                 True,
             )
 
+            began = time.perf_counter() if timed() else 0.0
+
             def respond(reply: Reply) -> None:
                 if observe is not None:
-                    observe(op, reply.status, -1.0)
+                    observe(op, reply, time.perf_counter() - began if began else -1.0)
                 request.respond(raw(reply))
 
             try:
@@ -218,6 +237,37 @@ class Application:
                 respond(refused(Internal(), None))
 
         return handle
+
+
+def _watched_start(watch: Watch, start: Start) -> Start:
+    """Return a start in whose context, and only there, what watches may leave its mark."""
+
+    def watched(op: str, call: Call, respond: Respond) -> None:
+        def inside() -> None:
+            done = watch(op, call)
+
+            def tell(reply: Reply) -> None:
+                done(reply)
+                respond(reply)
+
+            start(op, call, tell)
+
+        contextvars.copy_context().run(inside)
+
+    return watched
+
+
+async def _watched_answer(watch: Watch, route: Route, call: Call) -> Reply:
+    done = watch(route.name, call)
+    try:
+        reply = await route.handler(call)
+    except Refusal as refusal:
+        reply = refused(refusal, None)
+    except Exception:
+        done(refused(Internal(), None))
+        raise
+    done(reply)
+    return reply
 
 
 def identity_handler(identity: IdentityWeb, op: str) -> Handler:

@@ -23,6 +23,8 @@ class Reply(msgspec.Struct):
     content_type: bytes = b"application/json"
     #: more of the body, for as long as the client stays
     stream: AsyncIterator[bytes] | None = None
+    #: kind of the refusal this is, for metrics
+    reason: str = ""
 
 
 class IdentityBody(msgspec.Struct, kw_only=True):
