@@ -17,9 +17,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: where the paths of operators begin
-MANAGED = ("/metrics", "/console", "/manage")
+MANAGED = ("/metrics", "/console", "/manage", "/platform")
 #: answered on both
-BOTH = ("/healthz", "/readyz")
+BOTH = ("/healthz", "/readyz", "/oauth/token")
 
 
 def managed(path: str) -> bool:

@@ -43,6 +43,7 @@ from onymous.web.hot import hot_protocol
 from onymous.web.identity import IdentityWeb, refused
 from onymous.web.merges import MergesWeb
 from onymous.web.oauth import OAuthWeb
+from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
 from onymous.web.routes import routes
 from onymous.web.server import Application, Asgi, raw
@@ -81,6 +82,7 @@ def application(
         OAuthWeb(core.tokens),
         ProfilesWeb(core.store, core.profiles, core.tokens, core.reads, limits),
         ActivityWeb(core.activity, core.profiles, core.tokens, core.reads, core.directory),
+        PlatformWeb(core.store, core.key, core.directory, core.tokens),
         s.max_event_body_bytes,
     )
     core.desk.on_commit = metrics.commit

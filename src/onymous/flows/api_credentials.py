@@ -26,7 +26,8 @@ T = TypeVar("T")
 PERMISSIONS = {
     "profile:read": "read profiles with the Profile API",
     "activity:read": "read the timeline of a person and raw batches",
-    "platform:admin": "change tenants, inputs and credentials",
+    "platform:read": "read the configuration and its versions",
+    "platform:admin": "change the configuration: scopes, workspaces, inputs",
 }
 #: permissions that mean nothing without workspaces
 _NEED_WORKSPACES = {"profile:read", "activity:read"}

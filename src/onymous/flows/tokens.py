@@ -290,6 +290,11 @@ class Tokens:
             raise Unauthorized()
         return key.public
 
+    def name_of(self, holder: Holder) -> str:
+        """Return what people call the credential of a holder."""
+        found = self._clients.get(holder.client_id)
+        return found[0].name if found is not None else ""
+
     # -- revoking -----------------------------------------------------------------------------
 
     async def revoke(self, credential: ApiCredential, token: str, now_ms: int) -> bool:

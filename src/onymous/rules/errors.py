@@ -252,6 +252,20 @@ class NoSuchVersion(Refusal):
     hint = "List the versions there are with `onymous config log`."
 
 
+class VersionNeeded(Refusal):
+    """A change of the configuration must name the version it was made for."""
+
+    status = 428
+    hint = "Send If-Match with the ETag of the configuration you read, or * for any version."
+
+
+class NoSuchScope(Refusal):
+    """There is no such identity scope."""
+
+    status = 404
+    hint = "List the scopes there are; a scope is named by its number."
+
+
 class MergeInvalid(Refusal):
     """These profiles cannot be merged: {what}."""
 

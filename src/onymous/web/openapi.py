@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from onymous.rules.identifiers import TYPES
-from onymous.web import openapi_history, openapi_reading
+from onymous.web import openapi_history, openapi_platform, openapi_reading
 
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _BASIC: list[dict[str, list[str]]] = [
@@ -42,7 +42,9 @@ def _answers(*codes: int, ok: dict[str, Any] | None = None) -> dict[str, Any]:
         404: "Not found",
         409: "The request_id was used with another body",
         410: "Not kept any more",
+        412: "Another version of the configuration is in force",
         413: "Body too large",
+        428: "If-Match is missing",
         429: "Too many requests; see Retry-After",
         503: "Too many requests are waiting; see Retry-After",
     }
@@ -215,6 +217,7 @@ def _schemas() -> dict[str, Any]:
         "Error": _error_schema(),
         **openapi_history.schemas(),
         **openapi_reading.schemas(),
+        **openapi_platform.schemas(),
     }
 
 
@@ -310,6 +313,7 @@ def document() -> dict[str, Any]:
             **_other_paths(),
             **openapi_history.paths(_answers, _BASIC),
             **openapi_reading.paths(_answers),
+            **openapi_platform.paths(_answers),
         },
         "components": {
             "schemas": _schemas(),

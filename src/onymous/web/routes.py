@@ -10,6 +10,8 @@ from onymous.web.events import EventsWeb
 from onymous.web.identity import IdentityWeb
 from onymous.web.merges import MergesWeb
 from onymous.web.oauth import MOST_BODY, OAuthWeb
+from onymous.web.platform import MOST_BODY as MOST_DOCUMENT
+from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
 from onymous.web.server import Route, identity_handler
 
@@ -24,6 +26,7 @@ def routes(
     oauth: OAuthWeb,
     profiles: ProfilesWeb,
     activity: ActivityWeb,
+    platform: PlatformWeb,
     max_event_body: int,
 ) -> list[Route]:
     """Return all routes; earlier ones win."""
@@ -36,6 +39,7 @@ def routes(
         *_merges(merges),
         *_oauth(oauth),
         *_activity(activity),
+        *_platform(platform),
         Route("GET", ("/v1/changes",), changes.page, "changes"),
         Route("GET", ("/v1/changes/stream",), changes.stream, "changes_stream"),
         Route("GET", ("/healthz",), about.health, "health"),
@@ -61,6 +65,24 @@ def _activity(web: ActivityWeb) -> list[Route]:
     return [
         Route("GET", (path,), web.page, "activity"),
         Route("GET", (f"{path}/batches/{{id}}",), web.batch, "activity_batch"),
+    ]
+
+
+def _platform(web: PlatformWeb) -> list[Route]:
+    base = "/platform/v2/organizations/{org}"
+    whole, scopes, most = f"{base}/configuration", f"{base}/identity_scopes", MOST_DOCUMENT
+    listed = f"{whole}/versions"
+    return [
+        Route("GET", (whole,), web.read, "configuration"),
+        Route("PUT", (whole,), web.put, "configure", max_body=most),
+        Route("POST", (f"{whole}/dry_run",), web.dry_run, "configure_dry_run", max_body=most),
+        Route("POST", (f"{whole}/rollback",), web.rollback, "configure_rollback"),
+        Route("GET", (listed,), web.versions, "configuration_versions"),
+        Route("GET", (f"{listed}/{{version}}",), web.version, "configuration_version"),
+        Route("GET", (scopes,), web.scopes, "identity_scopes"),
+        Route("PUT", (scopes,), web.put_scopes, "put_identity_scopes", max_body=most),
+        Route("GET", (f"{scopes}/{{id}}",), web.scope, "identity_scope"),
+        Route("PUT", (f"{scopes}/{{id}}",), web.put_scope, "put_identity_scope", max_body=most),
     ]
 
 
