@@ -85,4 +85,6 @@ async def test_a_foreign_person_is_nobody(place: Any, tmp_path: pathlib.Path) ->
             foreign = await asked(here, route, theirs, mine)
             assert foreign == await asked(here, route, UNKNOWN, mine), route
             assert 400 <= foreign[0] < 500 or foreign[1] == '{"merges":[]}', route
-        assert await here.running.counts() == before
+        after = await here.running.counts()
+        assert after.pop("job") <= before.pop("job"), "the worker may have done some meanwhile"
+        assert after == before
