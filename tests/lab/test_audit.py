@@ -22,6 +22,7 @@ from onymous.lab.concurrent import concurrent, race
 from onymous.lab.histories import configuration, operation
 from onymous.lab.verify import problems
 from onymous.rules import identity as identity_rules
+from onymous.rules.trace import Trace, public
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -90,6 +91,63 @@ async def test_a_broken_product_is_caught(
                 caught = str(violation)
                 break
         assert caught is not None
+
+
+def drops_what_was_attached(trace: Trace) -> None:
+    trace.attached = trace.attached[:-1]
+
+
+def forgets_a_candidate(trace: Trace) -> None:
+    trace.candidates = trace.candidates[1:]
+
+
+def tells_another_tie(trace: Trace) -> None:
+    if trace.tie is not None:
+        trace.tie.by = "created" if trace.tie.by != "created" else "last_seen"
+
+
+def calls_nobody_known(trace: Trace) -> None:
+    for candidate in trace.candidates:
+        candidate.known = False
+
+
+def tells_another_time(trace: Trace) -> None:
+    for candidate in trace.candidates:
+        candidate.last_seen_ms = -candidate.last_seen_ms
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        drops_what_was_attached,
+        forgets_a_candidate,
+        tells_another_tie,
+        calls_nobody_known,
+        tells_another_time,
+    ],
+)
+async def test_a_lying_trace_is_caught(
+    tmp_path: pathlib.Path, monkeypatch: Any, lie: Callable[[Trace], None]
+) -> None:
+    """The answer is right, but its trace alone would lead elsewhere."""
+
+    class Place:
+        engine, url = "sqlite", str(tmp_path / "store")
+
+    def lying(trace: Trace, text: Callable[[int], str]) -> Trace:
+        out = public(trace, text)
+        lie(out)
+        return out
+
+    monkeypatch.setattr(identity_flow, "public", lying)
+    async with running(settings_of(Place, tmp_path)) as core:
+        for seed in range(40):
+            try:
+                await history(core, seed, 120, 100 + seed)
+            except Violation as violation:
+                assert "told" in str(violation) or "follows" in str(violation)
+                return
+    pytest.fail("nobody noticed")
 
 
 class Shrinking(RuleBasedStateMachine):

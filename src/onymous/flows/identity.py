@@ -19,9 +19,10 @@ from onymous.rules.identity import Ask, Decision, answer_flags, decide, flags_of
 from onymous.rules.ledger import CREATED, Change, Entry
 from onymous.rules.obvious import obvious
 from onymous.rules.records import MERGED, SHARED, Record, mask_of
+from onymous.rules.sharing import shared
 from onymous.rules.trace import SKIPS, Skip, Trace, public
 from onymous.store import sql
-from onymous.store.port import Found, Kept, Probe
+from onymous.store.port import FEW, Found, Kept, Probe
 
 #: a value's own last seen time is kept to the day; the record's to the second
 VALUE_SEEN_MS = 86_400_000
@@ -188,6 +189,8 @@ class Resolve:
             limit = plan.config.hot_after
             for code, people in found.crowded.items():
                 hot |= (people > limit) << code
+        if plan.config.hot_after < FEW:
+            hot |= shared(ask.keys, plan, found.records)
         why = self._trace()
         decision = decide(ask, plan, found.records, hot, why)
         if decision.refusal is not None or ask.op == "search" or question.read_only:

@@ -16,6 +16,7 @@ from onymous.rules import ledger
 from onymous.rules.identity import is_person, protects
 from onymous.rules.ledger import Change, Entry
 from onymous.rules.records import KNOWN, ORPHANED, SHARED, Record, Value, mask_of
+from onymous.rules.sharing import shared
 from onymous.rules.strategies import Plan
 from onymous.store import sql
 from onymous.store.packing import SLOTS, pack_values
@@ -99,6 +100,8 @@ class Working:
             for code, key in probe.keys.items():
                 if self.crowded.get((probe.pool, code, key), 0) > plan.config.hot_after:
                     bits |= 1 << code
+        if plan.config.hot_after < FEW:
+            bits |= shared(probe.keys, plan, self.candidates(probe))
         return bits
 
     # -- changing ---------------------------------------------------------------------------

@@ -92,6 +92,7 @@ class Audited:
             explain=True,
             fold_keys=op["op"] in ("events", "feed"),
             replace_values=op.get("replace_values", False),
+            key_only=op.get("key_only", False),
         )
         try:
             return await ASK[op["op"]](self, op, question)

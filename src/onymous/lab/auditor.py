@@ -6,7 +6,6 @@ error in one shows as a disagreement with the other.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from onymous.lab.auditor_lookup import Pool
@@ -31,12 +30,12 @@ class Model:
     def __init__(self, config: Config, records: list[Record] | None = None) -> None:
         """Start from given records; the list is copied."""
         self.config = config
-        self.records = copy.deepcopy(records or [])
+        self.records = _copies(records or [])
         self.aliases: list[dict[str, Any]] = []
 
     def expect(self, op: dict[str, Any], now_ms: int) -> Expected:
         """Say what must happen, on a copy; this model does not change."""
-        work = _Work(self.config, copy.deepcopy(self.records), copy.deepcopy(self.aliases), now_ms)
+        work = _Work(self.config, _copies(self.records), [*map(dict, self.aliases)], now_ms)
         try:
             answer = work.run(op)
         except Refused as refusal:
@@ -49,13 +48,17 @@ class Model:
 
     def commit(self, expected: Expected, new_mpid: str | None = None) -> None:
         """Apply an expectation; a created record gets the MPID that was really given."""
-        self.records = copy.deepcopy(expected.records)
-        self.aliases = copy.deepcopy(expected.aliases)
+        self.records = _copies(expected.records)
+        self.aliases = [*map(dict, expected.aliases)]
         for record in self.records:
             if record.mpid == NEW:
                 if new_mpid is None:
                     raise ValueError("the request creates a record: its MPID is needed")
                 record.mpid = new_mpid
+
+
+def _copies(records: list[Record]) -> list[Record]:
+    return [record.copied() for record in records]
 
 
 class _Work:
@@ -191,7 +194,7 @@ class _Work:
         return self.batch(op, q)
 
     def batch(self, op: dict[str, Any], q: Identities) -> Expected:
-        before = copy.deepcopy(self.pool.records)
+        before = _copies(self.pool.records)
         try:
             return Expected(202, None, self.identify(op, q).mpid)
         except Refused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onymous.lab.auditor_types import Config, Identities, Record, Refused, key
+from onymous.lab.auditor_types import USER_TYPES, Config, Identities, Record, Refused, key
 
 
 class Pool:
@@ -34,9 +34,15 @@ class Pool:
         """Say whether a record is known, or was known once under the sticky rule."""
         return self.known(record) or (self.config.sticky_known and record.was_known)
 
+    def person(self, record: Record) -> bool:
+        """Say whether a record is of a person: without login types, one with a user identity."""
+        if self.config.strategy == "best_match":
+            return any(record.ids.get(t) for t in USER_TYPES)
+        return self.known(record)
+
     def hot(self, kind: str, value: str) -> bool:
         """Say whether more than the allowed number of known people hold a value."""
-        held = [r for r in self.holders(kind, value) if self.known(r)]
+        held = [r for r in self.holders(kind, value) if self.person(r)]
         return len(held) > self.config.hot_after
 
     def vetoed(self, record: Record, kind: str, q: Identities) -> bool:
@@ -148,7 +154,7 @@ class Pool:
             raise Refused(400, "VALIDATION_ERROR")
         takes = others if kind in config.unique else []
         if key_only and (takes or (kind in config.login and held and not present)):
-            return []
+            raise Refused(400, "VALIDATION_ERROR")
         for other in takes:
             other.was_known = other.was_known or self.known(other)
             self._drop(other, kind, new)

@@ -109,6 +109,19 @@ class Record:
     was_known: bool = False
     erased: bool = False
 
+    def copied(self) -> Record:
+        """Return a record of its own with the same content."""
+        ids = {kind: list(values) for kind, values in self.ids.items()}
+        return Record(
+            self.mpid,
+            ids,
+            self.last_seen,
+            self.created,
+            self.source,
+            self.was_known,
+            self.erased,
+        )
+
 
 @dataclass
 class Expected:

@@ -63,6 +63,7 @@ def configuration(rng: random.Random) -> dict[str, Any]:
         "alias_source_must_be_anonymous": rng.random() < 0.8,
         "login_conflict": "return_match" if rng.random() < 0.2 else "new_record",
         "identify_may_replace": rng.random() < 0.2,
+        "hot_after": rng.choice([2, 3, 100, 100, 100]),
     }
 
 
@@ -88,7 +89,7 @@ def operation(rng: random.Random, mpids: list[str]) -> Op:
             op["previous_mpid"] = someone
         if name == "logout" and rng.random() < 0.7:
             op["known_identities"] = {k: v for k, v in known.items() if k in DEVICE}
-        return op
+        return op | ({"key_only": True} if rng.random() < 0.25 else {})
     if name == "events":
         op = {"op": name, "identities": known, "server_side": True}
         return op | ({"mpid": someone} if someone and rng.random() < 0.6 else {})
@@ -97,7 +98,8 @@ def operation(rng: random.Random, mpids: list[str]) -> Op:
     if someone is None:
         return {"op": "identify", "known_identities": known}
     if name == "modify":
-        return {"op": name, "mpid": someone, "identity_changes": _changes(rng)}
+        op = {"op": name, "mpid": someone, "identity_changes": _changes(rng)}
+        return op | ({"key_only": True} if rng.random() < 0.25 else {})
     if name == "erase":
         return {"op": name, "mpid": someone}
     start = rng.randrange(1_000_000)

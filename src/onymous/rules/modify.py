@@ -58,7 +58,7 @@ def modify(
         refusal = work.apply(change)
         if refusal is not None:
             if why is not None:
-                why.outcome, why.why = "refused", f"{name_of(change.code)}: {refusal.__doc__}"
+                why.outcome, why.why = "refused", refusal(type=name_of(change.code)).message
             return Modified(refusal=refusal, at_fault=change.code)
     out = work.result()
     if why is not None:
