@@ -89,7 +89,8 @@ class Audited:
             known=op.get("known_identities") or op.get("identities") or {},
             now_ms=op.get("now_ms", self.now),
             previous=op.get("previous_mpid"),
-            explain=True,
+            # what is not to be explained may be answered at a glance
+            explain=op.get("explain", True),
             fold_keys=op["op"] in ("events", "feed"),
             replace_values=op.get("replace_values", False),
             key_only=op.get("key_only", False),
