@@ -26,12 +26,13 @@ from onymous.flows.jobs import Handler, Together
 from onymous.flows.journal import Journal, erase_from_journal
 from onymous.flows.merging import Merging
 from onymous.flows.profiles import Profiles
+from onymous.flows.quarantine import Spool
 from onymous.flows.reads import Reads
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.tenants import Directory
 from onymous.flows.tokens import Tokens
 from onymous.flows.undoing import Undoing
-from onymous.flows.upkeep import Spool, Upkeep, promise_drain
+from onymous.flows.upkeep import Upkeep, promise_drain
 from onymous.settings import SettingError, Settings
 from onymous.store import schema, sql
 from onymous.store.compression import Bodies
@@ -107,7 +108,8 @@ class Core:
         self.tokens = Tokens(self.store, self.key)
         await self.tokens.load(time.time_ns() // 1_000_000)
         self.resolver = Resolver(self.desk, self.mpids, self.diagnostics, self.journal)
-        self.events = Events(self.resolver, self.bodies)
+        held = self.settings.max_waiting_event_bytes
+        self.events = Events(self.resolver, self.bodies, most_held=held)
         self.profiles = Profiles(self.store, self.mpids)
         self.merging = Merging(self.resolver, self.store)
         await self.merging.refresh()
@@ -120,8 +122,9 @@ class Core:
             retention_days=self.settings.event_retention_days,
             feed_days=self.settings.change_feed_days,
             journal_days=self.settings.journal_days,
+            quarantine_days=self.settings.quarantine_days,
         )
-        self.spool = Spool(self.store, self.events, self.directory, self.diagnostics)
+        self.spool = Spool(self.store, self.events, self.directory)
         self.undoing = Undoing(self.resolver, self.store)
         self.historian = Historian(self.store, self.resolver, self.directory)
         self.activity = Activity(self.store, self.historian, self.bodies)
@@ -156,6 +159,7 @@ class Core:
             await self.spool.drain()
 
         async def forget(body: bytes) -> None:
+            await self.spool.erase(body)
             await erase_from_journal(self.store, self.journal, body)
 
         return {"drain_spool": drain, "journal_erase": forget}

@@ -71,10 +71,11 @@ def application(
         profiles_per_hour=s.address_profiles_per_hour,
     )
     auth = Authenticator(core.directory)
-    identity = IdentityWeb(core.resolver, core.store, core.historian, auth, Guard(limits), bounds)
+    guard = Guard(limits)
+    identity = IdentityWeb(core.resolver, core.store, core.historian, auth, guard, bounds)
     table = routes(
         identity,
-        EventsWeb(core.resolver, core.events, auth, core.diagnostics, bounds),
+        EventsWeb(core.resolver, core.events, auth, guard, bounds),
         AliasWeb(core.resolver, core.store, auth, bounds),
         AboutWeb(core.ready, Measuring(core, metrics, limits, connections).text, ending),
         MergesWeb(core.merging, core.undoing, auth, bounds),

@@ -50,12 +50,16 @@ TABLE: tuple[Setting, ...] = (
     Setting("max_identities_per_request", int, 64, "identities or changes in one request", 1, 64),
     Setting("max_identities_per_profile", int, 200, "values one record may hold", 1, 10_000),
     Setting("max_waiting", int, 20_000, "requests that may wait before new ones get 503", 64),
+    Setting(
+        "max_waiting_event_bytes", int, 67_108_864, "bytes of batches that may wait", 4_194_304
+    ),
     Setting("address_requests_per_second", int, 200, "key-only requests from one address", 0),
     Setting("address_values_per_hour", int, 2_000, "distinct login values from one address", 0),
     Setting("value_requests_per_hour", int, 300, "key-only requests for one value and address", 0),
     Setting("address_profiles_per_hour", int, 2_000, "anonymous records one address may make", 0),
     Setting("replay_hours", int, 24, "how long repeats of a request get the same answer", 1, 720),
     Setting("event_retention_days", int, 730, "how long batches are kept; 0: for ever", 0, 36_500),
+    Setting("quarantine_days", int, 30, "how long batches set aside are kept", 1, 3_650),
     Setting("change_feed_days", int, 30, "how long the feed of changes is kept", 1, 3_650),
     Setting("journal", bool, True, "keep a journal of distinct identity requests for rehearsals"),
     Setting("journal_days", int, 90, "how long the journal keeps a request", 1, 3_650),
@@ -92,12 +96,14 @@ class Settings:
     max_identities_per_request: int
     max_identities_per_profile: int
     max_waiting: int
+    max_waiting_event_bytes: int
     address_requests_per_second: int
     address_values_per_hour: int
     value_requests_per_hour: int
     address_profiles_per_hour: int
     replay_hours: int
     event_retention_days: int
+    quarantine_days: int
     change_feed_days: int
     journal: bool
     journal_days: int

@@ -83,13 +83,13 @@ async def test_what_earlier_versions_spooled_is_applied_once(
         body = msgspec.msgpack.encode(json.dumps(batch).encode())
         async with core.store.write("test") as tx:
             for kind, request in (("batch", None), ("web", "r1"), ("quarantine", "q")):
-                row = (5, kind, caller.workspace, caller.input, 0, request, body)
+                row = (5, kind, caller.workspace, caller.input, 0, request, body, None)
                 await tx.run(sql.SPOOL_ADD, *row)
         assert await core.spool.drain() == 2
         assert await core.spool.drain() == 0
         mpid = await who_is(it, customerid="a")
         assert (await view(it, mpid)).lifetime_value == 6
         assert len(await core.spool.quarantined()) == 1
-        assert await core.spool.replay() == (1, 0)
+        assert (await core.spool.replay()).applied == 1
         assert (await view(it, mpid)).lifetime_value == 9
         assert await core.spool.quarantined() == []

@@ -6,12 +6,13 @@ import json
 import time
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.table import Table
 
 from onymous.app import Core, running
 from onymous.commands.common import JsonOption, StoreOption, app, console, run_now, settings_of
-from onymous.flows.upkeep import Spooled
+from onymous.flows.quarantine import Replayed, Spooled
 
 quarantine = typer.Typer(no_args_is_help=True, help="Batches that were set aside.")
 app.add_typer(quarantine, name="quarantine")
@@ -34,10 +35,11 @@ def list_(
     if as_json:
         typer.echo(json.dumps({"quarantined": rows}))
         return
-    table = Table("id", "received", "input", "environment", "bytes")
+    table = Table("id", "received", "input", "environment", "bytes", "why")
     for row in rows:
         received = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["at_ms"] / 1000))
-        table.add_row(str(row["id"]), received, row["input"], row["environment"], str(row["bytes"]))
+        what = (row["input"], row["environment"], str(row["bytes"]), row["reason"] or "")
+        table.add_row(str(row["id"]), received, *what)
     console.print(table)
     for row in rows if bodies else ():
         console.print(f"{row['id']}: {row['body']}", highlight=False, markup=False)
@@ -50,23 +52,30 @@ def _row(core: Core, row: Spooled, bodies: bool) -> dict[str, Any]:
         "input": core.directory.names.input(row.input),
         "environment": "development" if row.development else "production",
         "bytes": len(row.body),
+        "reason": row.reason,
     }
     return out | ({"body": row.body.decode("utf-8", "replace")} if bodies else {})
 
 
 @quarantine.command()
-def replay(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Try every batch that was set aside once more."""
+def replay(
+    numbers: Annotated[
+        list[int] | None, typer.Argument(help="ids from `quarantine list`; all without any")
+    ] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try batches that were set aside once more."""
 
-    async def work() -> tuple[int, int]:
+    async def work() -> Replayed:
         async with running(settings_of(store=store)) as core:
-            return await core.spool.replay()
+            return await core.spool.replay(numbers or None)
 
-    done, left = run_now(work())
+    done = run_now(work())
     if as_json:
-        typer.echo(json.dumps({"applied": done, "left": left}))
+        typer.echo(json.dumps(msgspec.structs.asdict(done)))
     else:
-        console.print(f"{done} applied, {left} left")
+        console.print(f"{done.applied} applied, {done.dropped} dropped, {done.left} left")
 
 
 @quarantine.command()

@@ -14,9 +14,9 @@ from onymous.flows.history import Changed, Historian
 from onymous.flows.profiles import Side, canonical, sides
 from onymous.rules.batches import usable
 from onymous.rules.errors import NotFound
-from onymous.rules.events import event_time
 from onymous.rules.ledger import Entry, Line
 from onymous.rules.records import Record
+from onymous.rules.times import event_time
 from onymous.store import credentials_sql as sql
 from onymous.store.compression import Bodies
 from onymous.store.packing import unpack_record

@@ -22,9 +22,9 @@ _person = msgspec.msgpack.Decoder(Person)
 
 
 class Arrival:
-    """A work at the desk that brings a batch: a repeat of its `key` has no second effect."""
+    """A work at the desk that brings a batch: a repeat of one of its keys has no second effect."""
 
-    key: Key | None
+    keys: tuple[Key, ...]
 
 
 class Arrived(msgspec.Struct):
@@ -34,19 +34,22 @@ class Arrived(msgspec.Struct):
     workspace: int
     batch: Batch
     context: Context
-    #: what tells it from other batches of its input, or None
-    key: Key | None
+    #: what tells it from other batches of its input
+    keys: tuple[Key, ...]
     dictionary: int
     body: bytes
 
 
-def once_key(input_id: int, development: bool, name: str | None) -> Key | None:
-    """Return the key a batch is remembered under, so that a repeat has no effect."""
-    if name is None:
-        return None
-    text = f"{'d' if development else 'p'}:{name}"
-    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=12).digest()
-    return input_id, digest
+def once_keys(input_id: int, development: bool, names: Iterable[str]) -> tuple[Key, ...]:
+    """Return the keys a batch is remembered under, so that a repeat has no effect."""
+    pool = "d" if development else "p"
+    return tuple(
+        (
+            input_id,
+            hashlib.blake2b(f"{pool}:{name}".encode("utf-8", "replace"), digest_size=12).digest(),
+        )
+        for name in names
+    )
 
 
 def device_number(stamp: str | None) -> int:
@@ -57,9 +60,9 @@ def device_number(stamp: str | None) -> int:
     return int.from_bytes(digest, "big") or 1
 
 
-async def accepted_before(tx: Transaction, keys: Iterable[Key | None]) -> set[Key]:
-    """Return which of these batches were accepted before."""
-    wanted = sorted({key for key in keys if key is not None})
+async def accepted_before(tx: Transaction, keys: Iterable[Key]) -> set[Key]:
+    """Return which of these keys were accepted before."""
+    wanted = sorted(set(keys))
     if not wanted:
         return set()
     found = await tx.each(sql.ONCE_GET, wanted)
@@ -87,7 +90,7 @@ async def keep_batches(tx: Transaction, arrived: list[Arrived]) -> None:
         [(*at, persons[at].stored_ms, _encode(persons[at])) for at in sorted(persons)],
     )
     await tx.many(sql.TALLY_ADD, [(*key, *sums) for key, sums in sorted(tally.items())])
-    once = [(*a.key, a.batch.received_ms) for a in arrived if a.key is not None]
+    once = [(*key, a.batch.received_ms) for a in arrived for key in a.keys]
     await tx.many(sql.ONCE_ADD, sorted(once))
 
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from onymous.flows.arrivals import Arrival, accepted_before
@@ -78,6 +78,8 @@ class Desk:
         #: the values whose only holders may answer `_glancing`
         self._labels: list[Label] = []
         self._writing: deque[Work] = deque()
+        #: works that must be written together with the one before them
+        self._tied: set[Work] = set()
         self._work = asyncio.Event()
         self._numbers: list[int] = []
         self._reads: set[asyncio.Task[None]] = set()
@@ -130,6 +132,16 @@ class Desk:
             work.fail(Busy())
             return
         self._writing.append(work)
+        self._work.set()
+
+    def submit_together(self, works: Sequence[Work]) -> None:
+        """Take works that must write, in order: all of them in one transaction, or none."""
+        if self._closing or len(self._writing) + len(works) > self._most_waiting:
+            for work in works:
+                work.fail(Busy())
+            return
+        self._writing.extend(works)
+        self._tied.update(works[1:])
         self._work.set()
 
     # -- reading ----------------------------------------------------------------------------
@@ -195,6 +207,10 @@ class Desk:
                 continue
             some = min(len(self._writing), MOST_TOGETHER)
             works = [self._writing.popleft() for _ in range(some)]
+            if self._tied:
+                while self._writing and self._writing[0] in self._tied:
+                    works.append(self._writing.popleft())
+                self._tied.difference_update(works)
             try:
                 await self._write(works)
             except Exception as error:
@@ -238,7 +254,7 @@ class Desk:
                 await freshen(tx, working.records.values(), self.seen)
             again = [(w, w.replay) for w in works]
             kept = await tx.replays([r[:2] for _, r in again if r is not None])
-            arrivals = [w.key for w in works if isinstance(w, Arrival)]
+            arrivals = [key for w in works if isinstance(w, Arrival) for key in w.keys]
             if arrivals:
                 working.accepted = await accepted_before(tx, arrivals)
             for work, replay in again:

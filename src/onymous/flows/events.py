@@ -1,109 +1,225 @@
-"""A batch of events: whose it is, and what it changes, in one transaction."""
+"""Batches of events on their way in: read, bounded, brought to the desk."""
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from onymous.flows.answers import Answer, Question
-from onymous.flows.arrivals import Arrival, Arrived, Key, once_key
-from onymous.flows.batches import Stated
-from onymous.flows.desk import Desk
-from onymous.flows.identity import Resolve, Resolver
+from onymous.flows.desk import Desk, Work
+from onymous.flows.identity import Resolver
+from onymous.flows.spool import Accepted, Keeping
+from onymous.flows.taking import Done, Gate, Incoming, Take, Taken, request_of
 from onymous.flows.tenants import Caller
 from onymous.flows.working import Working
-from onymous.rules.batches import usable
-from onymous.rules.errors import BatchTooLarge, Internal, LookupRefusal, Refusal
-from onymous.rules.events import Batch, batch_id, read_batch, too_young
-from onymous.rules.identifiers import clean
+from onymous.rules.errors import BatchTooLarge, Busy, InvalidData, Refusal
+from onymous.rules.events import is_development, read_batch, too_young
 from onymous.rules.profiles import Context
+from onymous.rules.trimming import trimmed
 from onymous.rules.withholding import withheld
-from onymous.store import sql
 from onymous.store.compression import Bodies
-from onymous.store.port import Found, Kept, LostRace, Probe
+from onymous.store.port import Found, Kept, Probe
+
+__all__ = ["Done", "Events", "Gate", "Incoming", "Taken", "context_of", "now", "platform"]
 
 #: most bytes of one batch (documented limit)
 MOST_BYTES = 128 * 1024
-Done = Callable[["Taken"], Any]
-
-
-class Incoming(msgspec.Struct, kw_only=True):
-    """One batch as it came in."""
-
-    caller: Caller
-    raw: Mapping[str, Any]
-    #: the batch as JSON text, kept as it is
-    body: bytes
-    now_ms: int
-    historical: bool = False
-    max_values: int = 200
-    #: the row of the spool it waited in; it goes with the batch
-    spooled: int | None = None
-    #: trace of the decision wanted
-    explain: bool = False
-    #: rows of feeds and files: values may be replaced, people are never joined (rulings 7)
-    feed: bool = False
-    replace_values: bool = False
-    #: the time a row says it is from
-    at_ms: int | None = None
-    #: the key a repeat is known by, where the batch does not say
-    key: Key | None = None
-
-
-class Taken(msgspec.Struct, kw_only=True):
-    """What became of a batch."""
-
-    #: whose it is; None where it was set aside or dropped
-    mpid: str | None = None
-    #: accepted before, or dropped by the rules of its path
-    dropped: str | None = None
-    #: kept aside for a person to look at
-    quarantined: str | None = None
-    notes: list[str] = []
-    #: feeds: profiles the row's identities belong to; nothing was changed
-    conflict: list[str] = []
-    answer: Answer | None = None
-    refusal: Refusal | None = None
+#: bytes of batches that may wait for the disk
+MOST_HELD = 64 << 20
+_encode = msgspec.json.encode
 
 
 class Events:
     """Takes batches through the desk."""
 
-    def __init__(self, resolver: Resolver, bodies: Bodies) -> None:
+    def __init__(self, resolver: Resolver, bodies: Bodies, *, most_held: int = MOST_HELD) -> None:
         self.resolver, self.bodies = resolver, bodies
+        self._most_held = most_held
+        #: bytes of batches that wait now
+        self.held = 0
 
     def take(self, item: Incoming, done: Done) -> None:
         """Take a batch: `done` is called once it is durable and applied.
 
         Raises a `Refusal` at once for a batch that cannot be read; nothing was kept then.
         """
-        if len(item.body) > MOST_BYTES:
-            raise BatchTooLarge(most=MOST_BYTES)
-        caller = item.caller
-        raw, why = withheld(item.raw, keep_ip=caller.keep_ip, restrict=caller.restrict_device_ids)
-        if why:
-            item.raw, item.body = raw, msgspec.json.encode(raw)
-        kind = platform(caller)
-        batch = read_batch(item.raw, item.now_ms, platform=kind, at_ms=item.at_ms)
-        batch.notes += why
-        if item.historical and too_young(item.raw, item.now_ms):
-            self._note(item, "historical_too_young")
+        work = self._work(item, done)
+        if work is None:
             done(Taken(dropped="historical_too_young"))
-            return
-        work = _Take(self, item, batch, done)
-        if work.stated:
+        elif work.stated:
             self.resolver.desk.submit(work)
         else:
             self.resolver.desk.submit_write(work)
 
-    def _note(self, item: Incoming, reason: str) -> None:
-        caller = item.caller
-        self.resolver.diagnostics.add(
-            "batch_dropped", item.now_ms, caller.workspace, caller.input, None, {"reason": reason}
+    def take_all(self, items: Sequence[Incoming], done: Callable[[list[Taken]], object]) -> None:
+        """Take batches of one call, in order, in one transaction: `done` is called once.
+
+        One that cannot be read is set aside; where the desk has no room, nothing is kept at all.
+        """
+        bundle = _Bundle(self.resolver.desk, len(items), done)
+        for n, item in enumerate(items):
+            settle = functools.partial(bundle.settle, n)
+            try:
+                work = self._work(item, settle)
+            except Busy as refusal:
+                bundle.stop(refusal)
+                return
+            except Refusal as refusal:
+                bundle.works.append(self.aside(item, type(refusal).__name__, settle))
+                continue
+            if work is None:
+                settle(Taken(dropped="historical_too_young"))
+            else:
+                bundle.works.append(work)
+        bundle.start()
+
+    def aside(self, item: Incoming, reason: str, done: Done) -> Work:
+        """Return the work that keeps a batch aside, for a person to look at."""
+        caller, raw = item.caller, item.raw
+
+        def kept(refusal: Refusal | None) -> None:
+            if refusal is None:
+                self._note(item, "batch_quarantined", reason)
+                done(Taken(quarantined=reason))
+            else:
+                done(Taken(refusal=refusal))
+
+        body = item.body
+        if isinstance(raw, Mapping):
+            less, _ = withheld(raw, keep_ip=caller.keep_ip, restrict=caller.restrict_device_ids)
+            body = item.body if less is raw else _encode(less)
+        row = Accepted(
+            kind="quarantine",
+            at_ms=item.now_ms,
+            workspace=caller.workspace,
+            input=caller.input,
+            development=isinstance(raw, Mapping) and is_development(raw),
+            body=body,
+            reason=reason,
         )
+        return Keeping(row, kept)
+
+    def _work(self, item: Incoming, done: Done) -> Take | None:
+        """Read a batch; None for one its path does not take."""
+        if not isinstance(item.raw, Mapping):
+            raise InvalidData(what="expected one batch, a JSON object")
+        size = len(item.body)
+        if size > MOST_BYTES:
+            raise BatchTooLarge(most=MOST_BYTES)
+        if self.held and self.held + size > self._most_held:
+            raise Busy()
+        caller, given = item.caller, item.raw
+        raw, notes = withheld(given, keep_ip=caller.keep_ip, restrict=caller.restrict_device_ids)
+        raw = trimmed(raw, size, notes)
+        batch = read_batch(
+            raw,
+            item.now_ms,
+            platform=platform(caller),
+            at_ms=item.at_ms,
+            changes_only=caller.strict_uac,
+        )
+        if item.historical:
+            if too_young(raw, item.now_ms):
+                self._note(item, "batch_dropped", "historical_too_young")
+                return None
+            raw = {**raw, "source_info": {"is_historical": True}}
+        if raw is not given:
+            item.raw, item.body = raw, _encode(raw)
+        batch.notes += notes
+        size = len(item.body)
+        self.held += size
+
+        def settled(taken: Taken) -> None:
+            self.held -= size
+            done(taken)
+
+        packed = self.bodies.pack(item.body)
+        return Take(self.resolver, item, batch, context_of(caller), packed, settled)
+
+    def _note(self, item: Incoming, kind: str, reason: str) -> None:
+        caller = item.caller
+        where = (item.now_ms, caller.workspace, caller.input, request_of(item.raw))
+        self.resolver.diagnostics.add(kind, *where, {"reason": reason})
+
+
+class _Bundle:
+    """The batches of one call: looked at first, then written together."""
+
+    def __init__(self, desk: Desk, count: int, done: Callable[[list[Taken]], object]) -> None:
+        self._desk, self._done = desk, done
+        self.works: list[Work] = []
+        self._out: list[Taken | None] = [None] * count
+        self._left = count
+        self._looking = 0
+        self._over = False
+
+    def settle(self, n: int, taken: Taken) -> None:
+        """Note what became of one batch; the last one ends the call."""
+        self._out[n] = taken
+        self._left -= 1
+        if not self._left and not self._over:
+            self._over = True
+            self._done([t for t in self._out if t is not None])
+
+    def start(self) -> None:
+        """Look at what names an MPID, then hand everything to the writer."""
+        if not self.works:
+            if not self._out:
+                self._done([])
+            return
+        peeks = [_Peek(self, w) for w in self.works if isinstance(w, Take) and w.stated]
+        self._looking = len(peeks)
+        for peek in peeks:
+            self._desk.submit(peek)
+        if not peeks:
+            self._desk.submit_together(self.works)
+
+    def looked(self) -> None:
+        """One more batch was looked at."""
+        self._looking -= 1
+        if not self._looking and not self._over:
+            self._desk.submit_together(self.works)
+
+    def stop(self, error: Exception) -> None:
+        """Give everything up: nothing was kept."""
+        works, self.works = self.works, []
+        if not self._over:
+            for work in works:
+                work.fail(error)
+        if not self._over:
+            self._over = True
+            refusal = error if isinstance(error, Refusal) else Busy()
+            self._done([Taken(refusal=refusal) for _ in self._out])
+
+
+class _Peek:
+    """Looks at a batch of a bundle in the snapshot of this tick."""
+
+    name = "events"
+    more: tuple[Probe, ...] = ()
+    replay: tuple[int, bytes, bytes] | None = None
+
+    def __init__(self, bundle: _Bundle, take: Take) -> None:
+        self._bundle, self._take, self.probe = bundle, take, take.probe
+
+    def look(self, found: Found, desk: Desk) -> bool:
+        """Let the batch look; it is written with its bundle."""
+        self._take.look(found, desk)
+        self._bundle.looked()
+        return True
+
+    def act(self, working: Working, again: Kept | None) -> bytes | None:
+        """Nothing: the bundle writes."""
+        return None
+
+    def finish(self) -> None:
+        """Nothing: the bundle answers."""
+
+    def fail(self, error: Exception) -> None:
+        """Give the bundle up."""
+        self._bundle.stop(error)
 
 
 def platform(caller: Caller) -> str:
@@ -113,151 +229,10 @@ def platform(caller: Caller) -> str:
 
 def context_of(caller: Caller) -> Context:
     """Return what of an input matters to profiles."""
-    return Context(caller.input, platform(caller), caller.kind != "partner_feed", caller.purposes)
-
-
-class _Take(Arrival):
-    """One batch at the desk."""
-
-    name = "events"
-    replay: tuple[int, bytes, bytes] | None = None
-
-    def __init__(self, events: Events, item: Incoming, batch: Batch, done: Done) -> None:
-        caller, resolver = item.caller, events.resolver
-        self._events, self._item, self._batch, self._done = events, item, batch, done
-        environment = "development" if batch.development else "production"
-        question = Question(
-            op="feed" if item.feed else "events",
-            caller=caller,
-            environment=environment,
-            known=batch.identities,
-            now_ms=item.now_ms,
-            fold_keys=True,
-            replace_values=item.replace_values,
-            explain=item.explain,
-            max_values=item.max_values,
-        )
-        plan = caller.plan
-        cleaned = clean(question.known, strict=False, folding=plan.folding, blocked=plan.blocked)
-        self._pool = caller.pool(environment)
-        self._pid = resolver.mpids.parse(batch.mpid) if batch.mpid is not None else None
-        self._used_stated = False
-        self._stated: Stated | None = None
-        self._resolve = Resolve(resolver, question, cleaned, _nobody)
-        self.probe = self._resolve.probe
-        if self._pid is not None:
-            self._stated = Stated(resolver, question, cleaned, self._pid, _nobody, _nothing)
-            self.probe = self._stated.probe
-        self.more: tuple[Probe, ...] = ()
-        self.key: Key | None = item.key or once_key(
-            caller.input, batch.development, batch_id(item.raw)
-        )
-        self.dictionary, self.packed = events.bodies.pack(item.body)
-        self.taken = Taken()
-
-    @property
-    def stated(self) -> bool:
-        """Whether the batch names an MPID; then it matters whether that can be used."""
-        return self._stated is not None
-
-    def look(self, found: Found, desk: Desk) -> bool:
-        """A batch always writes; but see whether its MPID can be used."""
-        if self._stated is not None:
-            record = next((r for r in found.records if r.pid == self._pid), None)
-            if not usable(record, self._pool):
-                self.more = (self._resolve.probe,)
-        return False
-
-    def act(self, working: Working, again: Kept | None) -> bytes | None:
-        """Find whose it is and note what to write."""
-        self.taken = Taken()
-        if self._item.spooled is not None:
-            working.extra.append((sql.SPOOL_DROP, (self._item.spooled,)))
-        if self.key is not None and self.key in working.accepted:
-            self.taken.dropped = "duplicate"
-            return None
-        answer = self._whose(working)
-        self.taken.answer = answer
-        if answer.mpid is None:
-            self._set_aside(working, answer)
-            return None
-        self.taken.mpid = answer.mpid
-        # what arrives stays with the record it named, also after a merge (rulings 22)
-        pid = self._pid if self._used_stated else self._resolve.pid
-        if pid is None:
-            raise Internal()
-        if self.key is not None:
-            working.accepted.add(self.key)
-        caller, batch = self._item.caller, self._batch
-        context = context_of(caller)
-        working.batches.append(
-            Arrived(pid, caller.workspace, batch, context, self.key, self.dictionary, self.packed)
-        )
-        return None
-
-    def _whose(self, working: Working) -> Answer:
-        self._used_stated = False
-        if self._stated is not None:
-            record = working.records.get(self._pid or 0)
-            if usable(record, self._pool):
-                self._used_stated = True
-                return self._stated.attribute(working, self._events.resolver.desk.seen)
-            if not self.more:
-                self.more = (self._resolve.probe,)
-                raise LostRace("the profile of a batch went away")
-        self._resolve.act(working, None)
-        return self._resolve.answer
-
-    def _set_aside(self, working: Working, answer: Answer) -> None:
-        """Keep a batch nobody can be found for, so that a person can look at it."""
-        if answer.conflict:
-            self.taken.conflict = answer.conflict
-            return
-        refusal = answer.refusal
-        self.taken.quarantined = (
-            "no_usable_identity"
-            if isinstance(refusal, LookupRefusal) or refusal is None
-            else type(refusal).__name__
-        )
-        if self._item.feed:
-            return
-        caller, item = self._item.caller, self._item
-        body = msgspec.msgpack.encode(item.body)
-        row = (item.now_ms, "quarantine", caller.workspace, caller.input)
-        request = None if self.key is None else self.key[1].hex()
-        working.extra.append((sql.SPOOL_ADD, (*row, int(self._batch.development), request, body)))
-
-    def finish(self) -> None:
-        """Answer: the batch is durable and applied."""
-        if self.taken.mpid is not None and not self._used_stated:
-            self._resolve.note()
-        self._diagnose()
-        self.taken.notes = sorted(set(self._batch.notes))
-        self._done(self.taken)
-
-    def _diagnose(self) -> None:
-        taken, caller = self.taken, self._item.caller
-        add = self._events.resolver.diagnostics.add
-        where = (self._item.now_ms, caller.workspace, caller.input, None)
-        if taken.dropped is not None:
-            add("batch_dropped", *where, {"reason": taken.dropped})
-        if taken.quarantined is not None:
-            add("batch_quarantined", *where, {"reason": taken.quarantined})
-        if self._batch.notes:
-            add("batch_noted", *where, {"reasons": sorted(set(self._batch.notes))})
-
-    def fail(self, error: Exception) -> None:
-        """Answer with an error: nothing was kept."""
-        refusal = error if isinstance(error, Refusal) else Internal()
-        self._done(Taken(refusal=refusal))
-
-
-def _nobody(answer: Answer) -> None:
-    """The inner decision is answered by the batch itself."""
-
-
-def _nothing() -> None:
-    """What follows an unusable MPID is decided by the batch itself."""
+    if caller.kind != "partner_feed":
+        return Context(caller.input, platform(caller), True, caller.purposes)
+    own = (f"{caller.partner}_",) if caller.partner else ()
+    return Context(caller.input, platform(caller), False, caller.purposes, own)
 
 
 def now() -> int:

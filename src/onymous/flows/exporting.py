@@ -9,7 +9,7 @@ import msgspec
 
 from onymous.flows.identity import Mpids
 from onymous.flows.tenants import Names
-from onymous.rules.events import event_time
+from onymous.rules.times import event_time
 from onymous.store import history_sql, sql
 from onymous.store.compression import Bodies
 from onymous.store.port import Session, Store

@@ -5,6 +5,7 @@ Works of one tick share a commit with the identity requests: acceptance costs no
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import msgspec
@@ -24,18 +25,18 @@ class Accepted(msgspec.Struct, kw_only=True):
     workspace: int
     input: int
     development: bool
-    #: a repeat of the same (input, kind, request) is accepted without a second effect
-    request: str | None
-    #: the uncompressed body
+    #: the uncompressed body; the same one of the same input and kind is kept once
     body: bytes
+    #: why it was set aside
+    reason: str | None = None
 
 
 def accept(desk: Desk, item: Accepted, done: Callable[[Refusal | None], None]) -> None:
     """Keep a request durably, then call `done(None)`; `done(refusal)` if nothing was kept."""
-    desk.submit_write(_Spool(item, done))
+    desk.submit_write(Keeping(item, done))
 
 
-class _Spool:
+class Keeping:
     """One accepted request at the desk."""
 
     name = "spool"
@@ -54,7 +55,8 @@ class _Spool:
         """Note the row to write."""
         i = self._item
         body = msgspec.msgpack.encode(i.body)
-        row = (i.at_ms, i.kind, i.workspace, i.input, int(i.development), i.request, body)
+        request = hashlib.blake2b(i.body, digest_size=16).hexdigest()
+        row = (i.at_ms, i.kind, i.workspace, i.input, int(i.development), request, body, i.reason)
         working.extra.append((sql.SPOOL_ADD, row))
         return None
 

@@ -89,6 +89,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     act_as: str | None = None
     keep_ip: bool = True
     restrict_device_ids: bool = False
+    strict_uac: bool = False
+    #: partner feeds: the partner whose identities they may state
+    partner: str | None = None
     #: declared consent purposes of the workspace, or None where any may be stated
     purposes: frozenset[str] | None = None
 
@@ -214,6 +217,8 @@ def _caller(row: Row, secrets: tuple[bytes, ...]) -> Caller:
         act_as=flags.act_as,
         keep_ip=flags.keep_ip,
         restrict_device_ids=flags.restrict_device_ids,
+        strict_uac=flags.strict_uac,
+        partner=flags.partner,
         purposes=None if purposes is None else frozenset(purposes),
     )
 

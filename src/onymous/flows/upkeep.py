@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-
-import msgspec
 
 from onymous.flows.changes import forget_changes
-from onymous.flows.diagnostics import Diagnostics
-from onymous.flows.events import Events, Incoming, Taken
+from onymous.flows.events import Events
 from onymous.flows.tenants import Directory
-from onymous.rules.errors import Refusal
-from onymous.rules.native_batches import from_native
 from onymous.store import history_sql, sql
 from onymous.store.compression import SAMPLES, Bodies, train
-from onymous.store.port import Row, Store
-
-log = logging.getLogger("onymous.upkeep")
+from onymous.store.port import Store
 
 DAY_MS = 86_400_000
 #: a repeat of a batch is known for at least this long
@@ -26,7 +18,6 @@ ONCE_DAYS = 60
 DIAGNOSTIC_DAYS = 30
 #: rows deleted in one transaction
 PIECE = 5_000
-_json = msgspec.json.Decoder()
 
 
 class Upkeep:
@@ -41,10 +32,11 @@ class Upkeep:
         retention_days: int,
         feed_days: int,
         journal_days: int,
+        quarantine_days: int,
     ) -> None:
         self._store, self._events, self._directory = store, events, directory
         self._retention_days, self._feed_days = retention_days, feed_days
-        self._journal_days = journal_days
+        self._journal_days, self._quarantine_days = journal_days, quarantine_days
         self._piece = 0
 
     async def run(self, now_ms: int) -> None:
@@ -61,6 +53,7 @@ class Upkeep:
         async with self._store.write("diagnostics.forget") as tx:
             await tx.run(history_sql.JOURNAL_FORGET, now_ms - self._journal_days * DAY_MS)
             await tx.run(sql.DIAGNOSTICS_FORGET, now_ms - DIAGNOSTIC_DAYS * DAY_MS)
+            await tx.run(sql.QUARANTINE_FORGET, now_ms - self._quarantine_days * DAY_MS)
         await forget_changes(self._store, now_ms - self._feed_days * DAY_MS)
         # one of 255 pieces at a time: nobody waits for the whole table
         self._piece = self._piece % 255 + 1
@@ -115,95 +108,3 @@ async def promise_drain(store: Store, now_ms: int) -> None:
             return
     async with store.write("spool.promise") as tx:
         await tx.run(sql.JOB_ADD, "drain_spool", now_ms, b"")
-
-
-class Spooled(msgspec.Struct):
-    """A batch that was set aside, or that waited in the spool."""
-
-    id: int
-    at_ms: int
-    workspace: int
-    input: int
-    development: bool
-    body: bytes
-
-
-class Spool:
-    """Batches set aside: to read, to try again, to throw away."""
-
-    def __init__(
-        self, store: Store, events: Events, directory: Directory, diagnostics: Diagnostics
-    ) -> None:
-        self._store, self._events, self._directory = store, events, directory
-        self._diagnostics = diagnostics
-
-    async def quarantined(self, after: int = 0, limit: int = 100) -> list[Spooled]:
-        """Return batches that were set aside, oldest first."""
-        async with self._store.read() as session:
-            rows = await session.rows(sql.QUARANTINE_AFTER, after, limit)
-        return [_spooled(row) for row in rows]
-
-    async def replay(self, limit: int = 1 << 31) -> tuple[int, int]:
-        """Try every batch set aside once more; return how many found a person, and how many not."""
-        done = tried = after = 0
-        while tried < limit and (rows := await self.quarantined(after)):
-            for row in rows:
-                tried += 1
-                after = row.id
-                taken = await self._take(row)
-                done += taken is not None and taken.mpid is not None
-        return done, tried - done
-
-    async def drop(self, numbers: list[int]) -> None:
-        """Throw batches away that were set aside."""
-        async with self._store.write("quarantine.drop") as tx:
-            await tx.many(sql.SPOOL_DROP, [(number,) for number in numbers])
-
-    async def drain(self) -> int:
-        """Apply what earlier versions accepted into the spool; one process at a time."""
-        done = after = 0
-        while True:
-            async with self._store.read() as session:
-                rows = await session.rows(sql.SPOOL_AFTER, after, 100)
-            if not rows:
-                return done
-            for number, at, kind, workspace, source, environment, body in rows:
-                after = number
-                row = (number, at, workspace, source, environment, body)
-                await self._take(_spooled(row), historical=kind == "historical")
-                done += 1
-
-    async def _take(self, row: Spooled, *, historical: bool = False) -> Taken | None:
-        """Try one batch; it leaves the spool in the transaction that applies it."""
-        caller = self._directory.by_id(row.input)
-        try:
-            raw = _json.decode(row.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
-        if caller is None or not isinstance(raw, dict):
-            return None
-        body = row.body
-        if raw.get("dt") == "h":
-            raw = from_native(raw)
-            body = msgspec.json.encode(raw)
-        item = Incoming(
-            caller=caller,
-            raw=raw,
-            body=body,
-            now_ms=row.at_ms,
-            historical=historical,
-            spooled=row.id,
-        )
-        future: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
-        try:
-            self._events.take(item, future.set_result)
-        except Refusal as refusal:
-            log.warning("a batch in the spool cannot be read: %s", type(refusal).__name__)
-            return None
-        return await future
-
-
-def _spooled(row: Row) -> Spooled:
-    number, at, workspace, source, environment, body = row
-    data = msgspec.msgpack.decode(bytes(body), type=bytes)
-    return Spooled(number, at, workspace, source, bool(environment), data)

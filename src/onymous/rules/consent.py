@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from onymous.rules.times import read_time
+
 CCPA_PURPOSE = "data_sale_opt_out"
 REGULATIONS = ("gdpr", "ccpa")
 MOST_PURPOSES = 100
@@ -65,8 +67,7 @@ def _one(regulation: str, name: str, facts: Any, now_ms: int) -> Stated | None:
         return None
     if regulation == "ccpa" and purpose != CCPA_PURPOSE:
         return None
-    at = facts.get("timestamp_unixtime_ms")
-    stated = at if isinstance(at, int) and not isinstance(at, bool) and at > 0 else now_ms
+    stated = read_time(facts.get("timestamp_unixtime_ms")) or now_ms
     texts = [facts.get(k) for k in ("document", "location", "hardware_id")]
     document, location, hardware = (
         t[:_MOST_TEXT] if isinstance(t, str) and t else None for t in texts

@@ -162,6 +162,13 @@ class Unauthorized(Refusal):
     hint = "Send key and secret, a fresh signature, or the key of an input that allows it."
 
 
+class WrongSecret(Refusal):
+    """The key or the secret is not accepted."""
+
+    code, status = "BAD_REQUEST", 403
+    hint = "Send the key and a live secret of an active input, or a fresh signature."
+
+
 class Forbidden(Refusal):
     """This credential may not do that: {permission}."""
 

@@ -6,28 +6,46 @@ reason (limits: the documented ones), and only a batch that cannot be read at al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from onymous.rules.attributes import MOST_ATTRIBUTES, attribute_name, attribute_value
 from onymous.rules.consent import Stated, read_consent
+from onymous.rules.devices import IDENTITY_FIELDS, Device, read_device, truth
 from onymous.rules.errors import InvalidData, MissingEventField
-from onymous.rules.identity_types import FOLDED
+from onymous.rules.times import event_time, read_time
 from onymous.rules.worth import worth_of
 
-#: a time further ahead than this is the sender's clock, not the event's time
-AHEAD_MS = 86_400_000
 #: an event on the historical path is at least this old
 HISTORICAL_MS = 72 * 3_600_000
-#: years before 1970 or after 9999 are no times
-_LAST_MS = 253_402_300_799_000
-MOST_NAME = 256
 
 SESSION_START = "session_start"
-_NAMES = {"custom_event": "event_name", "screen_view": "screen_name"}
-DEVICE_FIELDS = frozenset(name for name, kind in FOLDED.items() if kind.klass != "user")
+#: every kind of event, with what it should say one of; a missing part is noted, never refused
+KINDS: dict[str, tuple[str, ...]] = {
+    "custom_event": ("event_name",),
+    "screen_view": ("screen_name",),
+    "commerce_event": ("product_action", "promotion_action", "product_impressions"),
+    SESSION_START: (),
+    "session_end": (),
+    "application_state_transition": ("application_transition_type",),
+    "first_run": (),
+    "opt_out": (),
+    "push_registration": ("registration_token",),
+    "push_message": (),
+    "push_reaction": (),
+    "uninstall": (),
+    "crash_report": ("message",),
+    "breadcrumb": ("label",),
+    "network_performance": ("url",),
+    "profile": (),
+    "user_attribute_change": ("user_attribute_name",),
+    "user_identity_change": (),
+    "pre_attribution": (),
+    "media": (),
+    "validation_result": (),
+}
 
 
 class Change(msgspec.Struct, array_like=True):
@@ -37,17 +55,6 @@ class Change(msgspec.Struct, array_like=True):
     value: str | list[str] | None
     at_ms: int
     deleted: bool = False
-
-
-class Device(msgspec.Struct):
-    """The one device a batch came from."""
-
-    stamp: str | None
-    platform: str
-    info: dict[str, str]
-    limit_ad_tracking: bool | None = None
-    #: push token registered (text) or removed (empty) by this batch
-    push: str | None = None
 
 
 class Batch(msgspec.Struct, kw_only=True):
@@ -62,8 +69,8 @@ class Batch(msgspec.Struct, kw_only=True):
     first_ms: int
     last_ms: int
     events: int = 0
-    #: starts of sessions
-    sessions: list[int] = []
+    #: starts of sessions: (time, what the sender calls the session; empty where it does not say)
+    sessions: list[tuple[int, str]] = []
     #: (time, worth in millionths)
     worth: list[tuple[int, int]] = []
     changes: list[Change] = []
@@ -78,54 +85,55 @@ class Batch(msgspec.Struct, kw_only=True):
     notes: list[str] = []
 
 
-def batch_id(raw: Mapping[str, Any]) -> str | None:
-    """Return what tells a batch from every other of its sender, or None.
+def batch_names(raw: Mapping[str, Any]) -> list[str]:
+    """Return what tells a batch from every other of its sender, or nothing.
 
-    `source_request_id` comes first; a repeated `batch_id` is a repeat as well.
+    A batch is a repeat if either its `source_request_id` or its `batch_id` was seen before.
     """
-    for field in ("source_request_id", "batch_id", "id"):
+    out = []
+    for field in ("source_request_id", "batch_id"):
         value = raw.get(field)
-        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-            continue
-        text = str(value)
-        if len(text) <= 256:
-            return f"{field}:{text}"
-    return None
+        if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+            out.append(f"{field}:{value}")
+    return out
 
 
 def read_batch(
-    raw: Mapping[str, Any], now_ms: int, *, platform: str = "unknown", at_ms: int | None = None
+    raw: Mapping[str, Any],
+    now_ms: int,
+    *,
+    platform: str = "unknown",
+    at_ms: int | None = None,
+    changes_only: bool = False,
 ) -> Batch:
     """Understand a batch received now; `platform` is the input's; `at_ms` is what a row of a file
-    says of its own time.
+    says of its own time. `changes_only`: attributes are set by change events, not by the map.
 
     Raises `InvalidData` or `MissingEventField` for one that cannot be read.
     """
-    events = _events(raw)
-    notes: list[str] = []
-    device = _device(raw, platform)
+    events, notes = _events(raw), list[str]()
     out = Batch(
-        development=raw.get("environment") == "development",
+        development=is_development(raw),
         mpid=raw.get("mpid"),
-        identities=_identities(raw),
+        identities=identities_of(raw),
         received_ms=now_ms,
         first_ms=now_ms if at_ms is None else at_ms,
         last_ms=now_ms if at_ms is None else at_ms,
         events=len(events),
-        device=device,
+        device=read_device(raw, platform),
         notes=notes,
     )
     times = []
     for event in events:
-        data = event.get("data")
-        at = event_time(data if isinstance(data, dict) else {}, now_ms)
+        kind, data = event["event_type"], event.get("data") or {}
+        at = event_time(data, now_ms)
         times.append(at)
-        if isinstance(data, dict):
-            _happened(out, event["event_type"], data, at)
+        _look(kind, data, notes)
+        _happened(out, kind, data, at)
     if times:
         out.first_ms, out.last_ms = min(times), max(times)
     # changes named by events come after the map: they are what just happened
-    out.changes[:0] = _attributes(raw, out.last_ms, notes)
+    out.changes[:0] = _attributes(raw, out.last_ms, notes, changes_only)
     out.consent = read_consent(raw.get("consent_state"), now_ms, notes.append)
     _belongings(raw, out)
     return out
@@ -141,27 +149,18 @@ def too_young(raw: Mapping[str, Any], now_ms: int) -> bool:
         return True
     for event in events:
         data = event.get("data") if isinstance(event, dict) else None
-        stated = _time(data.get("timestamp_unixtime_ms")) if isinstance(data, dict) else None
+        stated = read_time(data.get("timestamp_unixtime_ms")) if isinstance(data, dict) else None
         if stated is None or stated > now_ms - HISTORICAL_MS:
             return True
     return False
 
 
-def event_time(data: Mapping[str, Any], now_ms: int) -> int:
-    """Return when an event happened: as stated, unless missing or far ahead of the receive time."""
-    stated = _time(data.get("timestamp_unixtime_ms"))
-    return now_ms if stated is None or stated > now_ms + AHEAD_MS else stated
-
-
-def _time(value: object) -> int | None:
-    """Return a time in milliseconds; text and whole floats are taken, anything else is none."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 16:
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and 0 < value <= _LAST_MS else None
+def is_development(raw: Mapping[str, Any]) -> bool:
+    """Return whether a batch belongs to development; whatever is not said to is production."""
+    environment = raw.get("environment")
+    if isinstance(environment, str):
+        return environment.strip().lower() == "development"
+    return False
 
 
 def _events(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -185,19 +184,21 @@ def _events(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
-def _identities(raw: Mapping[str, Any]) -> dict[str, object]:
+def identities_of(raw: Mapping[str, Any]) -> dict[str, object]:
     """Collect every identity of a batch: user, device and the device stamp."""
     out: dict[str, object] = {}
     info = raw.get("device_info")
     if isinstance(info, dict):
         # most of what is said of a device is no identity
-        for name in DEVICE_FIELDS & info.keys():
+        for name in IDENTITY_FIELDS & info.keys():
             out[name] = info[name]
     given = raw.get("user_identities")
     if isinstance(given, dict):
         out.update(given)
     elif isinstance(given, list):
         out.update(_listed(given))
+    elif given is not None:
+        raise InvalidData(what="user_identities must be an object")
     if raw.get("mp_deviceid") is not None:
         out["device_application_stamp"] = raw["mp_deviceid"]
     return out
@@ -218,27 +219,42 @@ def _happened(out: Batch, kind: str, data: dict[str, Any], at: int) -> None:
     if money:
         out.worth.append((at, money))
     if kind == SESSION_START:
-        out.sessions.append(at)
+        out.sessions.append((at, _session(data)))
     elif kind == "user_attribute_change":
         _attribute_change(out, data, at)
     elif kind == "opt_out":
-        opted = data.get("is_opted_out", False) is True
+        opted = truth(data.get("is_opted_out")) is True
         if out.opted_out is None or out.opted_out[1] <= at:
             out.opted_out = (opted, at)
     elif kind == "push_registration":
         _push(out, data)
     elif kind == "custom_event" and data.get("custom_event_type") == "attribution":
         _attributed(out, data)
-    name = data.get(_NAMES.get(kind, ""))
-    if isinstance(name, str) and len(name) > MOST_NAME:
-        out.notes.append("event_name_truncated")
+
+
+def _look(kind: str, data: Mapping[str, Any], notes: list[str]) -> None:
+    """Note what a person should know of an event; it is taken all the same."""
+    wanted = KINDS.get(kind)
+    if wanted is None:
+        notes.append("event_type_unknown")
+    elif wanted and not any(map(data.get, wanted)):
+        notes.append("event_incomplete")
+
+
+def _session(data: Mapping[str, Any]) -> str:
+    """Return what the sender calls a session; the start of one may be sent more than once."""
+    for field in ("session_uuid", "session_id", "source_message_id"):
+        value = data.get(field)
+        if isinstance(value, str | int) and not isinstance(value, bool) and value:
+            return str(value)
+    return ""
 
 
 def _attribute_change(out: Batch, data: dict[str, Any], at: int) -> None:
     name = attribute_name(data.get("user_attribute_name"))
     if name is None:
         out.notes.append("attribute_name_unusable")
-    elif data.get("deleted") is True:
+    elif truth(data.get("deleted")) is True:
         out.changes.append(Change(name, None, at, True))
     else:
         value, why = attribute_value(data.get("new"))
@@ -248,7 +264,9 @@ def _attribute_change(out: Batch, data: dict[str, Any], at: int) -> None:
             out.changes.append(Change(name, value, at))
 
 
-def _attributes(raw: Mapping[str, Any], at: int, notes: list[str]) -> list[Change]:
+def _attributes(
+    raw: Mapping[str, Any], at: int, notes: list[str], changes_only: bool
+) -> list[Change]:
     """Read the map of attributes and the list of deleted ones: deletes first, then sets."""
     out = []
     deleted = raw.get("deleted_user_attributes")
@@ -259,6 +277,8 @@ def _attributes(raw: Mapping[str, Any], at: int, notes: list[str]) -> list[Chang
     given = raw.get("user_attributes")
     if given is not None and not isinstance(given, dict):
         raise InvalidData(what="user_attributes must be an object")
+    if changes_only:
+        return out
     for n, (key, item) in enumerate((given or {}).items()):
         name = attribute_name(key)
         value, why = attribute_value(item)
@@ -275,7 +295,7 @@ def _attributes(raw: Mapping[str, Any], at: int, notes: list[str]) -> list[Chang
 def _push(out: Batch, data: dict[str, Any]) -> None:
     token = data.get("registration_token")
     if out.device is not None and isinstance(token, str) and token:
-        out.device.push = token if data.get("register") is not False else ""
+        out.device.push = token if truth(data.get("register")) is not False else ""
 
 
 def _attributed(out: Batch, data: dict[str, Any]) -> None:
@@ -288,40 +308,6 @@ def _attributed(out: Batch, data: dict[str, Any]) -> None:
         provider = given.get("service_provider")
         text = provider if isinstance(provider, str) else ""
         out.attribution = (text[:256], publisher[:256], campaign[:256])
-
-
-def _device(raw: Mapping[str, Any], platform: str) -> Device | None:
-    info = raw.get("device_info")
-    if info is not None and not isinstance(info, dict):
-        raise InvalidData(what="device_info must be an object")
-    stamp = raw.get("mp_deviceid")
-    stamp = stamp if isinstance(stamp, str) and stamp and len(stamp) <= 256 else None
-    if not info and stamp is None:
-        return None
-    named = (info or {}).get("platform")
-    facts = dict(_facts(info or {}))
-    limited = (info or {}).get("limit_ad_tracking")
-    return Device(
-        stamp,
-        named[:32].lower() if isinstance(named, str) and named else platform,
-        facts,
-        limited if isinstance(limited, bool) else None,
-    )
-
-
-def _facts(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what is worth showing of a device: short scalars, at most 40."""
-    taken = 0
-    for key, value in info.items():
-        if isinstance(value, bool):
-            value = "true" if value else "false"
-        elif isinstance(value, int | float):
-            value = str(value)
-        if isinstance(value, str) and value and len(value) <= 256 and len(key) <= 64:
-            yield key, value
-            taken += 1
-            if taken == 40:
-                return
 
 
 def _belongings(raw: Mapping[str, Any], out: Batch) -> None:

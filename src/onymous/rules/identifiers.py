@@ -38,6 +38,7 @@ __all__ = [
     "Skipped",
     "clean",
     "clean_value",
+    "is_junk",
     "type_of",
 ]
 
@@ -183,6 +184,14 @@ def clean_value(kind: IdentityType, value: str, folding: Folding) -> str | None:
     """
     text, _ = _text(kind, value, True)
     return None if text is None else _one(kind, text, folding)[0]
+
+
+def is_junk(text: str) -> bool:
+    """Return whether the value of a device id is nobody's: empty, all zero, a placeholder."""
+    text = text.strip()
+    if not text.isprintable() and ("\0" in text or _SURROGATE.search(text)):
+        return True
+    return _one(BY_NAME["device_application_stamp"], text, NO_FOLDING)[0] is None
 
 
 def _text(kind: IdentityType, value: object, strict: bool) -> tuple[str | None, str]:

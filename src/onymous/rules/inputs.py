@@ -25,6 +25,7 @@ LIMITS: dict[str, tuple[int, int, str]] = {
 MOST_ORIGINS, MOST_FLAGS, MOST_FLAG = 100, 50, 256
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@*]+")
 _API_KEY = re.compile(r"[A-Za-z0-9_-]{8,128}")
+_PARTNER = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _SECRET = re.compile(r"secret|passw(or)?d|private_?key|credential", re.I)
 
 
@@ -54,6 +55,13 @@ def _kind(config: InputConfig, where: str, feed: bool) -> Iterator[Problem]:
         elif config.act_as not in PLATFORMS:
             why = f"{shorten(config.act_as)} is not a platform"
             yield Problem(at, why, hint(config.act_as, PLATFORMS))
+    if config.partner is not None:
+        at = path(where, "partner")
+        if config.kind != "partner_feed":
+            yield Problem(at, "only partner feeds have a partner", "leave partner out")
+        elif not _PARTNER.fullmatch(config.partner):
+            why = "a partner's name is 1 to 64 letters, digits, - and ."
+            yield Problem(at, why, "write the part of its identities before the underscore")
 
 
 def _noun(feed: bool) -> str:

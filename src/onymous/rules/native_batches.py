@@ -60,7 +60,7 @@ def from_native(raw: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {
         "environment": "development" if raw.get("dbg") is True else "production",
         "mpid": raw.get("mpid"),
-        "id": raw.get("id"),
+        "source_request_id": raw.get("id"),
         "mp_deviceid": raw.get("das"),
         "user_identities": _identities(raw.get("ui")),
         "user_attributes": _dict(raw.get("ua")),

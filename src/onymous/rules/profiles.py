@@ -6,15 +6,20 @@ the time it is from. Counters only grow by what a batch brings, and a batch is a
 
 from __future__ import annotations
 
+import bisect
+import hashlib
+
 import msgspec
 
 from onymous.rules.attributes import MOST_ATTRIBUTES
 from onymous.rules.consent import Consent, newer
+from onymous.rules.devices import Device as Seen
 from onymous.rules.events import Batch, Change
-from onymous.rules.events import Device as Seen
 
 #: bounds of one person and workspace; the oldest make room
 MOST_DEVICES, MOST_GONE, MOST_CONSENTS, MOST_INPUTS, MOST_ATTRIBUTIONS = 50, 100, 200, 64, 20
+#: integrations, attributes of one, partner identities, sessions whose start is recognised
+MOST_MODULES, MOST_ITEMS, MOST_PARTNERS, MOST_SESSIONS = 50, 50, 50, 50
 
 
 class Attribute(msgspec.Struct, array_like=True):
@@ -65,6 +70,8 @@ class Person(msgspec.Struct, array_like=True):
     attributions: list[tuple[str, str, str]] = []
     integrations: dict[str, dict[str, str]] = {}
     partners: dict[str, str] = {}
+    #: digests of the latest sessions, so that a start that is sent again does not count again
+    started: list[int] = []
 
 
 class Counted(msgspec.Struct):
@@ -85,6 +92,8 @@ class Context(msgspec.Struct):
     may_consent: bool = True
     #: declared purposes of the workspace, or None where any may be stated
     purposes: frozenset[str] | None = None
+    #: what partner identities may begin with; None: any may be stated
+    partners: tuple[str, ...] | None = None
 
 
 def fresh(batch: Batch) -> Person:
@@ -113,11 +122,22 @@ def absorb(person: Person, batch: Batch, context: Context) -> list[Counted]:
     if batch.device is not None:
         _device(person, batch, batch.device)
     _switches(person, batch)
-    for module, items in batch.integrations.items():
-        if module in person.integrations or len(person.integrations) < 50:
-            person.integrations[module] = person.integrations.get(module, {}) | items
-    person.partners |= batch.partners
+    if batch.integrations or batch.partners:
+        _belongings(person, batch, context)
     return _count(person, batch, platform_of(batch, context))
+
+
+def _belongings(person: Person, batch: Batch, context: Context) -> None:
+    """Take what other systems know the person by."""
+    for module, items in batch.integrations.items():
+        if module in person.integrations or len(person.integrations) < MOST_MODULES:
+            own = person.integrations.get(module, {}) | items
+            person.integrations[module] = dict(list(own.items())[-MOST_ITEMS:])
+    for name, value in batch.partners.items():
+        if context.partners is not None and not name.startswith(context.partners):
+            batch.notes.append("partner_identity_foreign")
+        elif name in person.partners or len(person.partners) < MOST_PARTNERS:
+            person.partners[name] = value
 
 
 def _change(person: Person, change: Change, notes: list[str]) -> None:
@@ -149,7 +169,15 @@ def _consent(person: Person, batch: Batch, context: Context) -> None:
         if stated.regulation == "gdpr" and declared is not None and stated.purpose not in declared:
             batch.notes.append("consent_purpose_undeclared")
             continue
-        set_consent(person, stated.regulation, stated.purpose, stated.consent)
+        if not set_consent(person, stated.regulation, stated.purpose, stated.consent):
+            _late(person, f"{stated.regulation}/{stated.purpose}", stated.consent)
+
+
+def _late(person: Person, name: str, consent: Consent) -> None:
+    """Put an answer that is not in force into the history, where it is not there yet."""
+    if consent != person.consent.get(name) and (name, consent) not in person.consents:
+        bisect.insort(person.consents, (name, consent), key=lambda c: c[1].at_ms)
+        del person.consents[:-MOST_CONSENTS]
 
 
 def set_consent(person: Person, regulation: str, purpose: str, consent: Consent) -> bool:
@@ -213,7 +241,9 @@ def _count(person: Person, batch: Batch, platform: str) -> list[Counted]:
     for at, worth in batch.worth:
         item = counted.setdefault(at, Counted(at, platform, 0, 0))
         item.worth += worth
-    for at in batch.sessions:
+    for at, name in batch.sessions:
+        if name and not _starts(person, name):
+            continue
         item = counted.setdefault(at, Counted(at, platform, 0, 0))
         item.sessions += 1
     worth = sum(c.worth for c in counted.values())
@@ -223,6 +253,17 @@ def _count(person: Person, batch: Batch, platform: str) -> list[Counted]:
     if sessions:
         person.sessions[platform] = person.sessions.get(platform, 0) + sessions
     return list(counted.values())
+
+
+def _starts(person: Person, session: str) -> bool:
+    """Return whether a session was not known before, and remember it."""
+    digest = hashlib.blake2b(session.encode("utf-8", "replace"), digest_size=8).digest()
+    number = int.from_bytes(digest, "big", signed=True)
+    if number in person.started:
+        return False
+    person.started.append(number)
+    del person.started[:-MOST_SESSIONS]
+    return True
 
 
 def combine(one: Person, two: Person) -> Person:
@@ -241,6 +282,7 @@ def combine(one: Person, two: Person) -> Person:
         attributions=list(dict.fromkeys([*earlier.attributions, *later.attributions])),
         integrations=earlier.integrations | later.integrations,
         partners=earlier.partners | later.partners,
+        started=[*earlier.started, *later.started][-MOST_SESSIONS:],
     )
     for person in (earlier, later):
         for name, attribute in person.attributes.items():

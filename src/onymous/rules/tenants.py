@@ -71,6 +71,10 @@ class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     keep_ip: bool = True
     #: advertising ids of devices that limit ad tracking are not collected
     restrict_device_ids: bool = False
+    #: attributes are set by change events alone, never by the map of a batch
+    strict_uac: bool = False
+    #: partner feeds: the partner whose identities they may state (NAME_...)
+    partner: str | None = None
     #: flags handed to SDKs by the config endpoint; SDKs read text, 'True' not true
     config_flags: dict[str, str] = {}
 

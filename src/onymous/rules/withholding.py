@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from onymous.rules.devices import truth
 from onymous.rules.identity_types import FOLDED, GUIDS
 
 #: every spelling of an advertising id in any part of a batch
@@ -15,6 +16,8 @@ _ADVERTISING = frozenset(name for name, kind in FOLDED.items() if kind.name in G
 _APPLE = frozenset(name for name, kind in FOLDED.items() if kind.name == "ios_idfa")
 #: the person has allowed tracking
 _ALLOWED = "authorized"
+#: what only the server says of a batch, and keys of old clients
+_NOT_THEIRS = ("source_info", "api_key", "api_keys")
 
 
 def withheld(
@@ -26,22 +29,26 @@ def withheld(
     limit ad tracking. Apple's id is never taken where its prompt was not answered with yes.
     The batch itself is left as it is.
     """
-    names = _unwanted(raw.get("device_info"), restrict)
-    out = dict(raw)
     notes: list[str] = []
-    if not keep_ip and out.pop("ip", None) is not None:
+    names = _unwanted(raw.get("device_info"), restrict)
+    address = not keep_ip and raw.get("ip") is not None
+    if not names and not address and not any(name in raw for name in _NOT_THEIRS):
+        return raw, notes
+    out = {name: value for name, value in raw.items() if name not in _NOT_THEIRS}
+    if address:
+        del out["ip"]
         notes.append("ip_withheld")
     if names:
         taken = [_without(out, field, names) for field in ("device_info", "user_identities")]
         if any(taken):
             notes.append("advertising_id_withheld")
-    return (out, notes) if notes else (raw, notes)
+    return (out if len(out) < len(raw) or notes else raw), notes
 
 
 def _unwanted(info: object, restrict: bool) -> frozenset[str]:
     if not isinstance(info, dict):
         return frozenset()
-    if restrict and info.get("limit_ad_tracking") is True:
+    if restrict and truth(info.get("limit_ad_tracking")) is True:
         return _ADVERTISING
     status = info.get("att_authorization_status")
     if isinstance(status, str) and status.strip().lower() not in ("", _ALLOWED):

@@ -120,8 +120,8 @@ JOB_OF_KIND = "SELECT id FROM job WHERE kind = ? LIMIT 1"
 
 #: a repeat of the same request is accepted without a second effect
 SPOOL_ADD = (
-    "INSERT INTO spool (at, kind, workspace, input, environment, request, body)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (input, kind, request) WHERE request IS NOT NULL"
+    "INSERT INTO spool (at, kind, workspace, input, environment, request, body, reason)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (input, kind, request) WHERE request IS NOT NULL"
     " DO NOTHING"
 )
 
@@ -132,9 +132,12 @@ SPOOL_AFTER = (
     " WHERE id > ? AND kind <> 'quarantine' ORDER BY id LIMIT ?"
 )
 QUARANTINE_AFTER = (
-    "SELECT id, at, workspace, input, environment, body FROM spool"
+    "SELECT id, at, workspace, input, environment, body, reason FROM spool"
     " WHERE id > ? AND kind = 'quarantine' ORDER BY id LIMIT ?"
 )
+QUARANTINE_LAST = "SELECT max(id) FROM spool WHERE kind = 'quarantine'"
+QUARANTINE_DROP = "DELETE FROM spool WHERE id = ? AND kind = 'quarantine'"
+QUARANTINE_FORGET = "DELETE FROM spool WHERE kind = 'quarantine' AND at < ?"
 
 # -- aliases ------------------------------------------------------------------------------------
 

@@ -9,35 +9,45 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
-from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.events import Events, Incoming, Taken, now
 from onymous.flows.identity import Resolver
-from onymous.flows.spool import Accepted, accept
 from onymous.limits import Bounds
 from onymous.rules.errors import (
     BadJson,
     BatchTooLarge,
     BodyTooLarge,
+    Forbidden,
     InvalidData,
     MissingEventField,
+    RateLimited,
     Refusal,
+    Unauthorized,
+    WrongSecret,
 )
 from onymous.rules.native_batches import from_native
 from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Call
+from onymous.web.guard import Guard
 from onymous.web.identity import Respond, later, refused
+from onymous.web.repair import repaired
 from onymous.web.wire import Reply, decode, inflate, json_reply
 
+T = TypeVar("T")
 #: batches in one bulk call
 MOST_BATCHES = 100
 _RATE = ((b"x-mp-rate-limit-percentage-used", b"0"),)
 _any = msgspec.json.Decoder()
 #: native SDKs: upload as long as the answer says so
 _NATIVE = {"dt": "ac", "id": "onymous", "ct": 0, "dbg": False, "cue": True, "pmk": [], "eks": []}
+
+
+#: the elements of an array as they came
+_elements = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def _answered(taken: Taken, server: bool) -> Reply:
@@ -54,17 +64,28 @@ class EventsWeb:
         resolver: Resolver,
         events: Events,
         authenticator: Authenticator,
-        diagnostics: Diagnostics,
+        guard: Guard,
         bounds: Bounds,
     ) -> None:
         self._resolver, self._events, self._auth = resolver, events, authenticator
-        self._diagnostics, self._bounds = diagnostics, bounds
+        self._guard, self._bounds = guard, bounds
 
-    def _check(self, call: Call) -> tuple[Credentials, bytes]:
-        """Authenticate a call and return its uncompressed body."""
+    def _check(self, call: Call, server: bool = False) -> tuple[Credentials, bytes]:
+        """Authenticate a call and return its uncompressed body.
+
+        Who shows no credentials is told so, who shows wrong ones that they are wrong. A public
+        key is no credential of a server.
+        """
         body = inflate(call.body, self._bounds.max_event_body_bytes)
         key = call.parts.get("key")
-        who = self._auth.check(call.method, call.path, call.query, call.headers, body, key)
+        try:
+            who = self._auth.check(call.method, call.path, call.query, call.headers, body, key)
+        except Unauthorized:
+            if call.header(b"authorization") is not None:
+                raise WrongSecret() from None
+            raise
+        if server and who.key_only:
+            raise Unauthorized()
         return who, body
 
     # -- before ASGI ------------------------------------------------------------------------
@@ -73,12 +94,16 @@ class EventsWeb:
         """Take one batch without a task of its own; what is unusual goes the ordinary way."""
         server = name == "events"
         try:
-            who, body = self._check(call)
+            who, body = self._check(call, server)
             batch = decode(_any, body)
             if isinstance(batch, dict) and batch.get("dt") != "h":
                 item = self._incoming(who, batch, body)
+                item.gate = self._guard.batch(call, who)
                 self._events.take(item, lambda taken: respond(_answered(taken, server)))
                 return
+        except (RateLimited, Forbidden) as refusal:
+            respond(refused(refusal, None))
+            return
         except Refusal:
             pass  # said below, as the route says it
         handler = {"events": self.server, "web_events": self.web}.get(name, self.native)
@@ -92,12 +117,12 @@ class EventsWeb:
 
     async def server(self, call: Call) -> Reply:
         """POST /v2/events: one batch, strict about what is stated."""
-        who, body = self._check(call)
+        who, body = self._check(call, server=True)
+        self._guard.batch(call, who)
         batch = decode(_any, body)
         if not isinstance(batch, dict):
             raise InvalidData(what="expected one batch, a JSON object")
-        await self._take(who, batch, body)
-        return Reply(202, b"{}", _RATE)
+        return _answered(await self._take(self._incoming(who, batch, body)), True)
 
     async def bulk(self, call: Call) -> Reply:
         """POST /v2/bulkevents: at most 100 batches; those that cannot be used are set aside."""
@@ -108,19 +133,27 @@ class EventsWeb:
         return await self._bulk(call, historical=True)
 
     async def _bulk(self, call: Call, *, historical: bool) -> Reply:
-        who, body = self._check(call)
-        batches = decode(_any, body)
-        if not isinstance(batches, list) or not all(isinstance(b, dict) for b in batches):
-            raise InvalidData(what="expected a JSON array of batches")
+        who, body = self._check(call, server=True)
+        self._guard.batch(call, who)
+        batches = decode(_elements, body)
         if len(batches) > MOST_BATCHES:
             raise InvalidData(what=f"more than {MOST_BATCHES} batches in one call")
-        waits = []
-        for batch in batches:
-            text = msgspec.json.encode(batch)
-            waits.append(self._take_or_keep(who, batch, text, historical=historical))
-        for failed in await asyncio.gather(*waits, return_exceptions=True):
-            if isinstance(failed, BaseException):
-                raise failed
+        items = []
+        for text in map(bytes, batches):
+            batch, text = _understood(text)
+            item = self._incoming(who, batch, text)
+            item.historical = historical
+            items.append(item)
+        future: asyncio.Future[list[Taken]] = asyncio.get_running_loop().create_future()
+        self._events.take_all(items, _settle(future))
+        taken = await future
+        failed = [t.refusal for t in taken if t.refusal is not None]
+        if failed and not any(t.mpid or t.quarantined for t in taken):
+            raise failed[0]
+        for item, one in zip(items, taken, strict=True):
+            if one.refusal is not None:
+                # the others are there: this one must not bring them a second time
+                await self._aside(item, type(one.refusal).__name__)
         return Reply(202, b"{}", _RATE)
 
     # -- SDK events ---------------------------------------------------------------------------
@@ -134,90 +167,56 @@ class EventsWeb:
         return await self._lenient(call)
 
     async def _lenient(self, call: Call) -> Reply:
-        who = None
         try:
             who, body = self._check(call)
-            batch = decode(_any, body)
-            if not isinstance(batch, dict):
-                raise InvalidData(what="expected one batch, a JSON object")
-        except (BadJson, InvalidData, BodyTooLarge) as refusal:
+        except (BadJson, BodyTooLarge) as refusal:
+            # damaged gzip: kept as it came, for callers whose key alone is enough
             key = call.parts.get("key")
-            who = who or self._auth.check(
-                call.method, call.path, call.query, call.headers, b"", key
-            )
-            await self._quarantine(who, call.body, type(refusal).__name__, False)
+            who = self._auth.check(call.method, call.path, call.query, call.headers, b"", key)
+            self._guard.batch(call, who)
+            await self._aside(self._incoming(who, None, call.body), type(refusal).__name__)
+            return Reply(202, b"{}")
+        gate = self._guard.batch(call, who)
+        batch, body = _understood(body)
+        item = self._incoming(who, batch, body)
+        item.gate = gate
+        if not isinstance(batch, dict):
+            await self._aside(item, "BadJson")
             return Reply(202, b"{}")
         if batch.get("dt") == "h":
-            batch = from_native(batch)
-            body = msgspec.json.encode(batch)
-        await self._take_or_keep(who, batch, body)
-        return Reply(202, b"{}")
+            item.raw = from_native(batch)
+            item.body = msgspec.json.encode(item.raw)
+        try:
+            taken = await self._take(item)
+        except (InvalidData, MissingEventField, BatchTooLarge) as refusal:
+            await self._aside(item, type(refusal).__name__)
+            return Reply(202, b"{}")
+        return _answered(taken, False)
 
-    async def _take(
-        self, who: Credentials, batch: dict[str, Any], body: bytes, *, historical: bool = False
-    ) -> None:
+    async def _take(self, item: Incoming) -> Taken:
         """Take a batch; return when it is durable and applied."""
         future: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
+        self._events.take(item, _settle(future))
+        return await future
 
-        def done(taken: Taken) -> None:
-            if not future.done():
-                future.set_result(taken)
-
-        self._events.take(self._incoming(who, batch, body, historical), done)
-        taken = await future
-        if taken.refusal is not None:
-            raise taken.refusal
-
-    def _incoming(
-        self, who: Credentials, batch: dict[str, Any], body: bytes, historical: bool = False
-    ) -> Incoming:
+    def _incoming(self, who: Credentials, batch: Any, body: bytes) -> Incoming:
         return Incoming(
             caller=who.caller,
             raw=batch,
             body=body,
             now_ms=now(),
-            historical=historical,
             max_values=self._bounds.max_identities_per_profile,
+            key_only=who.key_only,
         )
 
-    async def _take_or_keep(
-        self, who: Credentials, batch: dict[str, Any], body: bytes, *, historical: bool = False
-    ) -> None:
-        """Take a batch; one that cannot be read is kept aside for a person to look at."""
-        try:
-            await self._take(who, batch, body, historical=historical)
-        except (InvalidData, MissingEventField, BatchTooLarge) as refusal:
-            development = batch.get("environment") == "development"
-            await self._quarantine(who, body, type(refusal).__name__, development)
-
-    async def _quarantine(
-        self, who: Credentials, body: bytes, reason: str, development: bool
-    ) -> None:
-        caller = who.caller
-        self._diagnostics.add(
-            "batch_quarantined", now(), caller.workspace, caller.input, None, {"reason": reason}
-        )
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(refusal: Refusal | None) -> None:
-            if future.done():
-                return
-            if refusal is None:
-                future.set_result(None)
-            else:
-                future.set_exception(refusal)
-
-        item = Accepted(
-            kind="quarantine",
-            at_ms=now(),
-            workspace=caller.workspace,
-            input=caller.input,
-            development=development,
-            request=hashlib.blake2b(body, digest_size=16).hexdigest(),
-            body=body,
-        )
-        accept(self._resolver.desk, item, done)
-        await future
+    async def _aside(self, item: Incoming, reason: str) -> None:
+        """Keep what cannot be used for a person to look at; return when that is durable."""
+        future: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
+        work = self._events.aside(item, reason, _settle(future))
+        self._resolver.desk.submit_write(work)
+        taken = await future
+        if taken.refusal is not None:
+            raise taken.refusal
 
     async def forwarding(self, call: Call) -> Reply:
         """POST forwarding statistics of the web SDK: counted nowhere, accepted."""
@@ -265,3 +264,27 @@ class EventsWeb:
         self._check(call)
         body = {"dt": "cam", "ct": time.time_ns() // 1_000_000, "id": "onymous"}
         return json_reply(200, {**body, "audience_memberships": []})
+
+
+def _settle(future: asyncio.Future[T]) -> Callable[[T], None]:
+    """Return a callback that sets a future nobody may be waiting for any more."""
+
+    def done(result: T) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    return done
+
+
+def _understood(body: bytes) -> tuple[Any, bytes]:
+    """Return what a body says and its text, broken characters replaced; None for no JSON."""
+    try:
+        return decode(_any, body), body
+    except BadJson:
+        text = repaired(body)
+        if text is None:
+            return None, body
+    try:
+        return decode(_any, text), text
+    except BadJson:
+        return None, body

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from onymous.flows.answers import Answer, Question
 from onymous.limits import Limits, Verdict
-from onymous.rules.errors import Forbidden, RateLimited
-from onymous.rules.identifiers import BY_CODE
+from onymous.rules.errors import Forbidden, RateLimited, Refusal
+from onymous.rules.identifiers import BY_CODE, FOLDED
 from onymous.web.auth import Credentials
 from onymous.web.calls import Call
 
@@ -45,6 +45,19 @@ class Guard:
         if who.key_only and answer.created and not answer.logged_in:
             self._limits.created(call.address)
 
+    def batch(self, call: Call, who: Credentials) -> Door | None:
+        """Count a call that brings batches; return what watches over those of a public key."""
+        if not who.key_only:
+            limit = who.caller.requests_per_second
+            if limit:
+                self._raise(self._limits.input(who.caller.input, limit))
+            return None
+        self._check_origin(call, who)
+        if self._limits.off:
+            return None
+        self._raise(self._limits.address(call.address))
+        return Door(self._limits, call.address)
+
     @staticmethod
     def _check_origin(call: Call, who: Credentials) -> None:
         """A public key may be bound to the pages it belongs to."""
@@ -62,3 +75,29 @@ class Guard:
                 retry_after_s=verdict.retry_after_s,
                 exceeded=verdict.exceeded,
             )
+
+
+class Door:
+    """Watches over batches of a public key whose identities must be resolved."""
+
+    def __init__(self, limits: Limits, address: str) -> None:
+        self._limits, self._address = limits, address
+
+    def enter(self, question: Question) -> Refusal | None:
+        """Return why no record may be looked up or made for this address now, or None."""
+        verdict = self._limits.may_create(self._address)
+        plan = question.caller.plan
+        for name, value in question.known.items():
+            kind = FOLDED.get(name)
+            if not verdict.allowed:
+                break
+            if kind is not None and plan.login >> kind.code & 1 and isinstance(value, str):
+                verdict = self._limits.value(self._address, kind.name, value)
+        if verdict.allowed:
+            return None
+        return RateLimited(retry_after_s=verdict.retry_after_s, exceeded=verdict.exceeded)
+
+    def left(self, answer: Answer) -> None:
+        """Count a new anonymous record."""
+        if answer.created and not answer.logged_in:
+            self._limits.created(self._address)

@@ -165,7 +165,13 @@ def _sdk_events(web: EventsWeb, most: int) -> list[Route]:
         ),
         Route(
             "POST",
-            ("/v2/{key}/events", "/nativeevents/v2/{key}/events", "/nativeevents/{key}/events"),
+            (
+                "/v2/{key}/events",
+                "/nativeevents/v2/{key}/events",
+                "/nativeevents/{key}/events",
+                # a host of their own without the version in its path
+                "/{key}/events",
+            ),
             web.native,
             "native_events",
             max_body=most,

@@ -1,0 +1,2 @@
+-- Why a batch was set aside.
+ALTER TABLE spool ADD COLUMN reason {text};
