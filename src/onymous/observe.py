@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,7 +16,16 @@ from prometheus_client import (
     generate_latest,
 )
 
-from onymous.store.port import Found, LostRace, Probe, Row, Session, Store, Transaction
+from onymous.store.port import (
+    Found,
+    Label,
+    LostRace,
+    Probe,
+    Row,
+    Session,
+    Store,
+    Transaction,
+)
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300)
@@ -160,6 +169,7 @@ class Watched:
         self.engine = store.engine
         self.find_now: Callable[[Sequence[Probe]], list[Found]] | None = store.find_now
         self.rows_now: Callable[..., list[Row]] | None = store.rows_now
+        self.only_now: Callable[[Sequence[Label]], list[Any]] | None = store.only_now
 
     async def start(self) -> None:
         """Open the store."""
@@ -180,6 +190,10 @@ class Watched:
     async def find(self, probes: Sequence[Probe]) -> list[Found]:
         """Answer probes from one snapshot."""
         return await self._store.find(probes)
+
+    async def only(self, labels: Sequence[Label]) -> list[Any]:
+        """Answer labels from one snapshot."""
+        return await self._store.only(labels)
 
     def read(self) -> AbstractAsyncContextManager[Session]:
         """Open a session for reading."""

@@ -70,8 +70,7 @@ def application(
         value_per_hour=s.value_requests_per_hour,
         profiles_per_hour=s.address_profiles_per_hour,
     )
-    auth = Authenticator(core.directory)
-    guard = Guard(limits)
+    auth, guard = Authenticator(core.directory), Guard(limits)
     identity = IdentityWeb(core.resolver, core.store, core.historian, auth, guard, bounds)
     table = routes(
         identity,
