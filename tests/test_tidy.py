@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": set(),
     "readers": set(),
     "managing": set(),
-    "observe": {"store.port"},
+    "observe": {"store.port", "rules"},
     "logs": set(),
     "stopping": {"web"},
     "processes": {"settings", "stopping"},

@@ -12,6 +12,7 @@ import msgspec
 
 from onymous.app import Core
 from onymous.flows.answers import Answer, Match, Question
+from onymous.flows.glance import ask_now
 from onymous.flows.history import History
 from onymous.flows.modify import Wanted, change_identities
 from onymous.flows.search import search_any
@@ -140,7 +141,7 @@ class Onymous:
     ) -> Person:
         question = self._question(op, identities, options)
         with self._lock:
-            answer = self._core.resolver.ask_now(question)
+            answer = ask_now(self._core.resolver, question)
         if answer is None:
             answer = self._ask(lambda done: self._core.resolver.ask(question, done))
         _raised(answer)

@@ -38,6 +38,7 @@ from onymous.web.auth import Authenticator
 from onymous.web.calls import Call
 from onymous.web.changes import ChangesWeb
 from onymous.web.events import EventsWeb
+from onymous.web.glance import Glances
 from onymous.web.guard import Guard
 from onymous.web.hot import hot_protocol
 from onymous.web.identity import IdentityWeb, refused
@@ -45,8 +46,9 @@ from onymous.web.merges import MergesWeb
 from onymous.web.oauth import OAuthWeb
 from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
+from onymous.web.raw import raw
 from onymous.web.routes import routes
-from onymous.web.server import Application, Asgi, raw
+from onymous.web.server import Application, Asgi
 from onymous.web.wire import Reply
 
 
@@ -86,10 +88,11 @@ def application(
         s.max_event_body_bytes,
     )
     core.desk.on_commit = metrics.commit
-    watch = log_each if s.access_log else None
-    return Application(
-        table, identity, _trusted(s.trusted_proxies), observe=metrics.request, watch=watch
-    )
+    trusted = _trusted(s.trusted_proxies)
+    if s.access_log:
+        return Application(table, identity, trusted, observe=metrics.request, watch=log_each)
+    glances = Glances(core.resolver, auth, guard, bounds, trusted, metrics.request)
+    return Application(table, identity, trusted, observe=metrics.request, glance=glances)
 
 
 def _trusted(text: str) -> Trusted:

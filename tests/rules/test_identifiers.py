@@ -14,7 +14,15 @@ from onymous.rules.errors import (
     IdentityValueNotString,
     UnknownIdentityType,
 )
-from onymous.rules.identifiers import BY_NAME, FOLDED, TYPES, Folding, clean, clean_value
+from onymous.rules.identifiers import (
+    BY_NAME,
+    FOLDED,
+    TYPES,
+    Folding,
+    clean,
+    clean_value,
+    ordinary,
+)
 
 ZERO = "00000000-0000-0000-0000-000000000000"
 SAME = "same"
@@ -308,3 +316,42 @@ def test_strict_and_folded_cleaning_agree_where_strict_does_not_refuse(
     except (UnknownIdentityType, IdentityValueNotString, IdentityValueInvalid):
         return
     assert cleaned == clean(identities, strict=False, folding=folding)
+
+
+BLOCKED = st.frozensets(
+    st.tuples(st.sampled_from(["email", "ios_idfa"]), st.sampled_from(["0123456789", "a" * 12]))
+)
+PLAIN_VALUES = st.one_of(
+    VALUES, st.from_regex(r"[A-Za-z0-9@. {}-]{6,20}", fullmatch=True), st.just("A" * 12)
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*BY_NAME, "nonsense"]), PLAIN_VALUES, max_size=5),
+    FOLDINGS,
+    BLOCKED,
+)
+@example({"ios_idfa": "A" * 12, "email": "A" * 12}, Folding(True), frozenset({("email", "a" * 12)}))
+@example(
+    {"email": "undefined", "customerid": "00000000-0000-0000-0000-000000000000"},
+    Folding(),
+    frozenset(),
+)
+def test_what_needs_no_second_look_is_cleaned_alike(
+    identities: dict[str, object], folding: Folding, blocked: frozenset[tuple[str, str]]
+) -> None:
+    keys = ordinary(identities, folding, blocked)
+    if keys is None:
+        return
+    cleaned = clean(identities, strict=True, folding=folding, blocked=blocked)
+    assert list(keys.items()) == [(BY_NAME[n].code, key) for n, key in cleaned.keys.items()]
+    assert cleaned.skipped == ()
+    for name in cleaned.keys:
+        assert cleaned.spelling.get(name, cleaned.keys[name]) == identities[name]
+
+
+def test_ordinary_values_are_taken_as_such() -> None:
+    given_now = {"ios_idfv": "7A0CDD5B-1c1c-4222-8333-000000000001", "other": None}
+    keys = ordinary({**given_now, "customerid": "customer-17"}, Folding(), frozenset())
+    assert keys is not None
+    assert list(keys.values()) == ["customer-17", "7a0cdd5b-1c1c-4222-8333-000000000001"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from onymous.flows.labels import first_label, lookup_keys
-from onymous.rules.identifiers import Cleaned
+from onymous.flows.glance import first_label
+from onymous.flows.identity import lookup_keys
 from onymous.rules.identity import Ask, decide
 from onymous.rules.identity_types import BY_NAME
 from onymous.rules.obvious import obvious
@@ -67,11 +65,8 @@ def test_a_glance_says_what_the_rules_say(
         ])
         for n, (values, flags, seen) in enumerate(made, 1)
     ]  # fmt: skip
-    question = SimpleNamespace(
-        caller=SimpleNamespace(plan=plan), op=op, explain=False, read_only=False
-    )
     probe = Probe(0, lookup_keys(keys, plan), previous)
-    label = first_label(question, Cleaned({}, {}), probe)  # type: ignore[arg-type]
+    label = first_label(op, plan, 0, keys)
     if label is None:
         return
     holders = [r for r in records if r.holds(label[1], label[2])]

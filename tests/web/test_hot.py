@@ -9,7 +9,9 @@ import re
 from typing import Any
 
 import pytest
-from tests.web.serving import Running, running
+from tests.web.serving import TENANTS, Running, running
+
+from onymous.flows.tenants import apply
 
 KEY = "x-mp-key: web-api-key"
 
@@ -157,3 +159,91 @@ async def test_old_and_slow_clients(place: Any, tmp_path: pathlib.Path) -> None:
             writer.write(gone)
             writer.close()
         assert (await it.ask("identify", {"customerid": "1"})).status_code == 200
+
+
+async def one_after_the_other(it: Running, *requests: bytes) -> list[bytes]:
+    """Send requests on one connection, each after the answer to the one before."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(it.url.rpartition(":")[2]))
+    out = []
+    for one in requests:
+        writer.write(one)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        size = re.search(rb"content-length: (\d+)", head)
+        out.append(head + await reader.readexactly(int(size[1]) if size else 0))
+    writer.close()
+    return out
+
+
+STAMP = "7A0CDD5B-1c1c-4222-8333-000000000001"
+KNOWN: dict[str, dict[str, Any]] = {
+    "all": {"customerid": "customer-17", "email": "anna@example.org"},
+    "in another order": {"email": "anna@example.org", "customerid": "customer-17"},
+    "one": {"customerid": "customer-17"},
+    "with nulls": {"other": None, "email": "anna@example.org", "facebook": None},
+    "stamp in capitals": {"device_application_stamp": STAMP, "customerid": "customer-17"},
+    "trimmed": {"customerid": " customer-17"},
+    "short": {"customerid": "c1"},
+    "only the device": {"device_application_stamp": STAMP},
+    "another device": {"customerid": "customer-17", "ios_idfv": "b" * 36},
+    "somebody else's e-mail": {"customerid": "customer-99", "email": "anna@example.org"},
+    "placeholder": {"customerid": "customer-17", "other": "undefined"},
+}
+
+
+@pytest.mark.parametrize("key", ["web-api-key", "server"])
+@pytest.mark.parametrize("op", ["identify", "login"])
+async def test_a_glance_says_what_the_ordinary_way_says(
+    place: Any, tmp_path: pathlib.Path, op: str, key: str
+) -> None:
+    """Heads that come again, from callers seen before: those requests are taken at a glance."""
+    async with running(place, tmp_path) as it:
+        first = {**KNOWN["all"], "device_application_stamp": STAMP}
+        await it.ask("login", first)
+        await it.ask("login", {"customerid": "customer-99"})
+        auth = [KEY] if key == "web-api-key" else [f"authorization: {it.basic()['Authorization']}"]
+        for name, known in KNOWN.items():
+            for more in ({}, {"request_id": "r" * 20}, {"previous_mpid": "12345"}):
+                # a request id of its own, or the answers would be those of a repeat
+                bodies = [
+                    identify(known, **({"request_id": f"{name}-{n:03}-{op}"} if more else {}))
+                    for n in range(100, 105)
+                ]
+                hot = await one_after_the_other(
+                    it, *(request(b, *auth, path=f"/v1/{op}") for b in bodies)
+                )
+                override = "x-http-method-override: POST"
+                slow = await one_after_the_other(
+                    it, request(bodies[0], *auth, override, path=f"/v1/{op}")
+                )
+                told = [json.loads(h.partition(b"\r\n\r\n")[2]) for h in (*hot[1:], *slow)]
+                assert all(t == told[0] for t in told), name
+                assert told[0]["mpid"] and told[0]["matched_identities"]
+                heads = [h.partition(b"\r\n\r\n")[0].split(b"\r\n") for h in (*hot[1:], *slow)]
+                assert all(sorted(h) == sorted(heads[0]) for h in heads), name
+
+
+async def test_a_repeat_is_answered_like_the_first_time(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        await it.ask("login", {"customerid": "customer-17"})
+        body = identify({"customerid": "customer-17"}, request_id="once-and-again")
+        other = identify({"customerid": "customer-18"}, request_id="once-and-again")
+        answers = await one_after_the_other(it, *[request(body, KEY)] * 4, request(other, KEY))
+        assert len(set(answers[:4])) == 1
+        assert stripped(answers[4]).startswith(b"HTTP/1.1 200")
+        assert answers[4] != answers[0], "the same id with another body is another request"
+
+
+async def test_a_key_that_is_switched_off_is_refused_at_once(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    """What is remembered of a head ends with the directory it was true of."""
+    async with running(place, tmp_path) as it:
+        known = request(identify({"customerid": "customer-17"}), KEY)
+        assert all(
+            a.startswith(b"HTTP/1.1 200") for a in await one_after_the_other(it, *[known] * 4)
+        )
+        core = it.server.core
+        off = TENANTS.replace("api_key: web-api-key", "api_key: web-api-key, active: false")
+        await apply(core.store, core.key, off, actor="test", now_ms=2)
+        await core.directory.load()
+        assert (await one_after_the_other(it, known))[0].startswith(b"HTTP/1.1 401")

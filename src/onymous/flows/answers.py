@@ -150,14 +150,20 @@ class Recent:
 
     def put(self, question: Question, answer: Answer) -> None:
         """Keep an answer, if its request has an id."""
-        if question.request_id is None or answer.mpid is None:
-            return
+        if question.request_id is not None and (mpid := answer.mpid) is not None:
+            names = tuple(answer.matched)
+            self.keep(question, mpid, answer.logged_in, answer.ephemeral, names)
+
+    def keep(
+        self,
+        question: Question,
+        mpid: str,
+        logged_in: bool,
+        ephemeral: bool,
+        matched: tuple[str, ...],
+    ) -> None:
+        """Keep an answer to a request that has an id."""
         if len(self._new) >= self._most:
             self._old, self._new = self._new, {}
-        self._new[question.caller.input, question.request_id] = (
-            hash((question.op, question.body)),
-            answer.mpid,
-            answer.logged_in,
-            answer.ephemeral,
-            tuple(answer.matched),
-        )
+        told = (hash((question.op, question.body)), mpid, logged_in, ephemeral, matched)
+        self._new[question.caller.input, question.request_id or ""] = told

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from onymous.flows.answers import Answer, Done, Question
 from onymous.flows.desk import Desk
-from onymous.flows.identity import CODE_OF, NAME_OF, Resolver
-from onymous.flows.labels import lookup_keys
+from onymous.flows.identity import CODE_OF, NAME_OF, Resolver, lookup_keys
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.working import Origin, Working
 from onymous.rules.batches import stated, usable

@@ -60,11 +60,17 @@ class Work(Protocol):
         """Answer with an error: nothing was written."""
 
 
-class Glancing(Work, Protocol):
-    """A work that the only holder of one value may answer."""
+class Glancing(Protocol):
+    """A request that the only holder of one value may answer."""
 
     def glance(self, record: Record, desk: Desk) -> bool:
         """Answer if that record is beyond doubt the answer; return whether it did."""
+
+    def full(self) -> Work:
+        """Return the work that answers it the ordinary way."""
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error: nothing was written."""
 
 
 class Desk:
@@ -179,7 +185,7 @@ class Desk:
         for work, record in zip(works, records, strict=True):
             try:
                 if record is None or not work.glance(record, self):
-                    rest.append(work)
+                    rest.append(work.full())
             except Exception as error:
                 self._fail([work], error)
         works.clear()
@@ -270,7 +276,7 @@ class Desk:
                 await working.save(tx)
             return working.numbers
 
-    def _fail(self, works: list[Work], error: Exception) -> None:
+    def _fail(self, works: Sequence[Work | Glancing], error: Exception) -> None:
         if not isinstance(error, Busy):
             log.error("identity requests failed", exc_info=_bare(error))
         for work in works:

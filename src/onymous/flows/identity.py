@@ -12,14 +12,13 @@ from onymous.flows.answers import Answer, Done, Question, Recent, keep, kept
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.journal import Journal
-from onymous.flows.labels import first_label, lookup_keys
 from onymous.flows.working import Origin, Working
 from onymous.rules.identifiers import BY_CODE, BY_NAME, Cleaned, clean
-from onymous.rules.identity import Ask, Decision, answer_flags, decide, flags_of, protects
+from onymous.rules.identity import Ask, Decision, answer_flags, decide, protects
 from onymous.rules.ledger import CREATED, Change, Entry
-from onymous.rules.obvious import obvious
 from onymous.rules.records import MERGED, SHARED, Record, mask_of
 from onymous.rules.sharing import shared
+from onymous.rules.strategies import Plan
 from onymous.rules.trace import SKIPS, Skip, Trace, public
 from onymous.store import sql
 from onymous.store.port import FEW, Found, Kept, Probe
@@ -78,29 +77,7 @@ class Resolver:
             folding=plan.folding,
             blocked=plan.blocked,
         )
-        work = Resolve(self, question, cleaned, done)
-        label = first_label(question, cleaned, work.probe)
-        if label is None:
-            self.desk.submit(work)
-        else:
-            self.desk.submit_glance(work, label)
-
-    def ask_now(self, question: Question) -> Answer | None:
-        """Answer at once, on this thread, where the engine can and nothing must be written."""
-        find = self.desk.store.find_now
-        if find is None:
-            return None
-        plan = question.caller.plan
-        cleaned = clean(question.known, strict=True, folding=plan.folding, blocked=plan.blocked)
-        answers: list[Answer] = []
-        work = Resolve(self, question, cleaned, answers.append)
-        label, glance = first_label(question, cleaned, work.probe), self.desk.store.only_now
-        if label is not None and glance is not None:
-            only = glance([label])[0]
-            if only is not None and work.glance(only, self.desk):
-                return answers[0]
-        work.look(find([work.probe])[0], self.desk)
-        return answers[0] if answers else None
+        self.desk.submit(Resolve(self, question, cleaned, done))
 
     def canonical(self, record: Record) -> int:
         """Return the number of the profile a record stands for: its own, or the one it was merged
@@ -127,6 +104,15 @@ def request_key(input_id: int, request_id: str | None) -> bytes | None:
     if not request_id:
         return None
     return hashlib.blake2b(request_id.encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def lookup_keys(keys: dict[int, str], plan: Plan) -> dict[int, str]:
+    """Return the identities that must be looked up: ranked or unique types."""
+    wanted = plan.ranked | plan.unique
+    for code in keys:
+        if not wanted >> code & 1:
+            return {code: key for code, key in keys.items() if wanted >> code & 1}
+    return keys
 
 
 class Resolve:
@@ -203,34 +189,6 @@ class Resolve:
             return False
         desk.seen.touch(record.pid, ask.now_ms)
         self._give(self._told(decision, record, why))
-        return True
-
-    def glance(self, record: Record, desk: Desk) -> bool:
-        """Answer from the only holder of the highest value given, if it holds all that is given.
-
-        Then no other record can be the answer, nothing is attached, and the trace nobody asked
-        for is all that `decide` would add.
-        """
-        question, plan, keys = self._question, self._plan, self._keys
-        given, horizon = 0, question.now_ms - VALUE_SEEN_MS
-        for code in keys:
-            given |= 1 << code
-        for value in record.values:
-            if value.last_ms < horizon and keys.get(value.code) == value.key:
-                return False
-        if record.flags & SHARED or not (has := obvious(record, keys, given, plan)):
-            return False
-        desk.seen.touch(record.pid, question.now_ms)
-        resolver, known = self._resolver, question.known
-        self.pid = record.pid
-        logged_in, ephemeral = flags_of(has, plan)
-        answer = Answer(
-            mpid=resolver.mpids.text(resolver.canonical(record)),
-            logged_in=logged_in,
-            ephemeral=ephemeral,
-            matched={name: str(known[name]).strip() for name in self._cleaned.keys},
-        )
-        self._give(answer)
         return True
 
     def _give(self, answer: Answer) -> None:
@@ -371,7 +329,8 @@ class Resolve:
         """Note the request in the journal: what was decided is durable."""
         journal = self._resolver.journal
         if journal.on:
-            journal.note(self._question, self.probe, self._keys, self.pid)
+            probe = self.probe
+            journal.note(self._question, probe.pool, self._keys, probe.previous, self.pid)
 
     def finish(self) -> None:
         """Answer: what was decided is durable."""

@@ -13,7 +13,7 @@ import msgspec
 from onymous.flows.answers import Question
 from onymous.rules.modify import Change
 from onymous.store import history_sql as sql
-from onymous.store.port import Probe, Row, Session, Store
+from onymous.store.port import Row, Session, Store
 from onymous.store.sql import CONFLICT_DROP, CONFLICTS
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -78,16 +78,23 @@ class Journal:
         #: requests left out because too many came between two flushes
         self.dropped = 0
 
-    def note(self, question: Question, probe: Probe, keys: dict[int, str], pid: int | None) -> None:
+    def note(
+        self,
+        question: Question,
+        pool: int,
+        keys: dict[int, str],
+        previous: int | None,
+        pid: int | None,
+    ) -> None:
         """Note an identify, login, logout, feed row or batch, and whom it found."""
         source = question.caller.input
-        key = (probe.pool, question.op, source, question.key_only, *keys, *keys.values())
+        key = (pool, question.op, source, question.key_only, *keys, *keys.values())
         held = self._held.get(key)
         if held is None:
             if len(self._held) >= MOST_HELD:
                 self.dropped += 1
                 return
-            body = Body(keys, probe.previous, question.key_only, pid)
+            body = Body(keys, previous, question.key_only, pid)
             held = self._held[key] = _Held(question.caller.workspace, question.now_ms, body)
         held.last = question.now_ms
         held.count += 1

@@ -8,8 +8,7 @@ import msgspec
 
 from onymous.flows.answers import Answer, Done, Question, keep, kept
 from onymous.flows.desk import Desk
-from onymous.flows.identity import NAME_OF, Resolver, request_key
-from onymous.flows.labels import lookup_keys
+from onymous.flows.identity import NAME_OF, Resolver, lookup_keys, request_key
 from onymous.flows.working import Origin, Working
 from onymous.rules.batches import usable
 from onymous.rules.errors import (

@@ -39,6 +39,7 @@ __all__ = [
     "clean",
     "clean_value",
     "is_junk",
+    "ordinary",
     "type_of",
 ]
 
@@ -132,6 +133,33 @@ def clean(
             skipped.append(Skipped(kind.name, "other_spelling"))
     cleaned = Cleaned(keys, spelling, tuple(skipped))
     return cleaned if in_order else _in_type_order(cleaned)
+
+
+def ordinary(
+    given: Mapping[str, object], folding: Folding, blocked: Container[tuple[str, str]]
+) -> dict[int, str] | None:
+    """Return type code -> comparison key where no value needs a second look, else None.
+
+    What `clean` says of the same identities, strictly, at a fraction of the cost; in type order.
+    """
+    keys: dict[int, str] = {}
+    last, in_order, fold = 0, True, folding.email_lower
+    for name, value in given.items():
+        if value is None:
+            continue
+        kind = BY_NAME.get(name)
+        if kind is None or not isinstance(value, str) or not _ORDINARY(value):
+            return None
+        code = kind.code
+        in_order, last = in_order and last <= code, code
+        if kind.guid or (fold and name == "email"):
+            value = value.lower()
+        elif name in _PHONES:
+            return None
+        if blocked and (name, value) in blocked:
+            return None
+        keys[code] = value
+    return keys if in_order else dict(sorted(keys.items()))
 
 
 def _key(

@@ -62,9 +62,8 @@ class Authenticator:
         Raises `Unauthorized`. `path_key` is an API key in the path (native SDKs sign such
         requests without naming the key in a header).
         """
-        known = headers.who if isinstance(headers, Headers) else None
-        if known is not None and known[0] == self._directory.version:
-            return cast(Credentials, known[1])
+        if isinstance(headers, Headers) and (known := self.known(headers)) is not None:
+            return known
         basic = key = signature = date = None
         for name, value in headers:
             if name == b"authorization":
@@ -89,6 +88,11 @@ class Authenticator:
         if isinstance(headers, Headers):
             headers.who = (self._directory.version, found)
         return found
+
+    def known(self, headers: Headers) -> Credentials | None:
+        """Return whose requests with these headers are, if that was found out before."""
+        version, found = headers.who
+        return cast(Credentials, found) if version == self._directory.version else None
 
     def knows(self, key: str) -> bool:
         """Return whether an API key exists."""

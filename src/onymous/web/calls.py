@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from onymous.limits import Trusted
 from onymous.rules.errors import BadRequest
 
 
@@ -60,6 +61,16 @@ class Call(msgspec.Struct):
         except (UnicodeDecodeError, ValueError):
             raise BadRequest(what="the query string is not valid") from None
         return dict(pairs)
+
+
+def client_address(trusted: Trusted, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the address of a client: the peer's, or what a trusted proxy says of it."""
+    if trusted.networks:
+        # a proxy may append a line of its own to the client's: together they are one list
+        lines = [value for name, value in headers if name == b"x-forwarded-for"]
+        if lines:
+            return trusted.address(peer, b",".join(lines).decode("latin-1"))
+    return peer
 
 
 def flag(params: dict[str, str], name: str, default: bool = False) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from onymous.flows.answers import Answer, Question
+from collections.abc import Mapping, Sequence
+
+from onymous.flows.answers import Answer
 from onymous.limits import Limits, Verdict
 from onymous.rules.errors import Forbidden, RateLimited, Refusal
 from onymous.rules.identifiers import BY_CODE, FOLDED
 from onymous.web.auth import Credentials
-from onymous.web.calls import Call
 
 
 class Guard:
@@ -16,7 +17,14 @@ class Guard:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
-    def check(self, call: Call, who: Credentials, question: Question, values: int) -> None:
+    def check(
+        self,
+        address: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        who: Credentials,
+        op: str,
+        known: Mapping[str, object],
+    ) -> None:
         """Count a request. Key-only callers are limited per address and per (address, value)."""
         limits = self._limits
         if not who.key_only:
@@ -24,26 +32,25 @@ class Guard:
             if limit:
                 self._raise(limits.input(who.caller.input, limit))
             return
-        self._check_origin(call, who)
+        self._check_origin(headers, who)
         if limits.off:
             return
-        self._raise(limits.address(call.address))
-        if question.op != "search":
-            self._raise(limits.may_create(call.address))
+        self._raise(limits.address(address))
+        if op != "search":
+            self._raise(limits.may_create(address))
         plan = who.caller.plan
-        if plan.best_match or question.op == "logout":
+        if plan.best_match or op == "logout":
             return
-        known = question.known
         for code in plan.login_order:
             name = BY_CODE[code].name
             value = known.get(name)
             if isinstance(value, str):
-                self._raise(limits.value(call.address, name, value))
+                self._raise(limits.value(address, name, value))
 
-    def created(self, call: Call, who: Credentials, answer: Answer) -> None:
+    def created(self, address: str, who: Credentials, answer: Answer) -> None:
         """Count a new anonymous record that a public key made (rulings 12)."""
         if who.key_only and answer.created and not answer.logged_in:
-            self._limits.created(call.address)
+            self._limits.created(address)
 
     def batch(self, call: Call, who: Credentials) -> Door | None:
         """Count a call that brings batches; return what watches over those of a public key."""
@@ -59,14 +66,14 @@ class Guard:
         return Door(self._limits, call.address)
 
     @staticmethod
-    def _check_origin(call: Call, who: Credentials) -> None:
+    def _check_origin(headers: Sequence[tuple[bytes, bytes]], who: Credentials) -> None:
         """A public key may be bound to the pages it belongs to."""
         allowed = who.caller.cors_origins
         if allowed == ("*",):
             return
-        origin = call.header(b"origin")
-        if origin is not None and origin not in allowed:
-            raise Forbidden(permission="use this key on this page")
+        for name, value in headers:
+            if name == b"origin" and value.decode("latin-1") not in allowed:
+                raise Forbidden(permission="use this key on this page")
 
     @staticmethod
     def _raise(verdict: Verdict) -> None:

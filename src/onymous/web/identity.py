@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 
@@ -60,8 +61,6 @@ class IdentityWeb:
     ) -> None:
         self._resolver, self._store, self._historian = resolver, store, historian
         self._auth, self._guard, self._bounds = authenticator, guard, bounds
-        #: headers of answers by how long they may be cached
-        self._ages: dict[int, tuple[tuple[bytes, bytes], ...]] = {}
 
     # -- identify, login, logout, search ------------------------------------------------------
 
@@ -77,17 +76,17 @@ class IdentityWeb:
             params = call.params() if call.query else {}
             if params:
                 self._options(question, who, params)
-            self._guard.check(call, who, question, len(question.known))
+            self._guard.check(call.address, call.headers, who, op, question.known)
             if op == "search" and self._reach(who, params) == "any":
                 self._search_any(question, params, respond)
                 return
             matches = flag(params, "return_matches", True) if params else True
-            headers = self._headers(op, who)
+            headers = _RATES if op == "search" else answer_headers(who.caller.max_age_s)
 
             def done(answer: Answer) -> None:
                 if answer.created:
-                    self._guard.created(call, who, answer)
-                respond(_reply(answer, question, headers, matches))
+                    self._guard.created(call.address, who, answer)
+                respond(identity_reply(answer, question, headers, matches))
 
             self._resolver.ask(question, done)
         except Refusal as refusal:
@@ -155,18 +154,9 @@ class IdentityWeb:
 
         async def work() -> Reply:
             answer = await search_any(self._resolver, self._store, question, page or 0)
-            return _reply(answer, question, (_RATE,), True)
+            return identity_reply(answer, question, _RATES, True)
 
         later(work(), respond)
-
-    def _headers(self, op: str, who: Credentials) -> tuple[tuple[bytes, bytes], ...]:
-        if op == "search":
-            return _RATES
-        age = who.caller.max_age_s
-        headers = self._ages.get(age)
-        if headers is None:
-            headers = self._ages[age] = ((b"x-mp-max-age", b"%d" % age), _RATE)
-        return headers
 
     # -- modify ---------------------------------------------------------------------------------
 
@@ -197,7 +187,7 @@ class IdentityWeb:
         if flag(params, "explain"):
             who.need("explain")
             question.explain = True
-        self._guard.check(call, who, question, 1)
+        self._guard.check(call.address, call.headers, who, "modify", question.known)
         changes = [
             Wanted(e.identity_type, e.old_value, e.new_value) for e in wanted.identity_changes
         ]
@@ -265,12 +255,19 @@ def _internal() -> Refusal:
     return Internal()
 
 
-def _reply(
+@functools.lru_cache(1_000)
+def answer_headers(max_age_s: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the headers of answers that may be cached so long."""
+    return (b"x-mp-max-age", b"%d" % max_age_s), _RATE
+
+
+def identity_reply(
     answer: Answer,
     question: Question,
     headers: tuple[tuple[bytes, bytes], ...],
     matches: bool,
 ) -> Reply:
+    """Make the reply of identify, login, logout and search."""
     if answer.refusal is not None:
         reply = refused(answer.refusal, question.request_id)
         if answer.trace is not None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
-import http
 import itertools
 import logging
 import re
@@ -17,9 +15,11 @@ import msgspec
 
 from onymous.limits import Trusted
 from onymous.rules.errors import BodyTooLarge, Internal, MethodNotAllowed, NoSuchPath, Refusal
-from onymous.web.calls import Call
+from onymous.web.calls import Call, client_address
+from onymous.web.glance import PLAIN, SAMPLE, Glances
 from onymous.web.hot import MOST_DISCARDED, HotRequest, HotTable
 from onymous.web.identity import IdentityWeb, Respond, refused
+from onymous.web.raw import CORS, raw
 from onymous.web.wire import Reply
 
 log = logging.getLogger("onymous.web")
@@ -36,20 +36,10 @@ HotHandler = Callable[[HotRequest], None]
 Observe = Callable[[str, Reply, float], None]
 #: hears of each request as it begins (operation, request), and by what it returns of its answer
 Watch = Callable[[str, Call], Callable[[Reply], None]]
-#: one in so many hot requests is timed
-SAMPLE = 64
 
 #: where hot routes with a name in their path begin
 _HOT_PATHS = (b"/v2/", b"/v3/", b"/s2s/", b"/webevents/", b"/nativeevents/", b"/userprofile/")
 
-CORS: tuple[tuple[bytes, bytes], ...] = (
-    (b"access-control-allow-origin", b"*"),
-    (
-        b"access-control-expose-headers",
-        b"X-MP-Max-Age, Retry-After, X-mp-rate-limit-exceeded,"
-        b" X-mp-rate-limit-percentage-used, ETag",
-    ),
-)
 PREFLIGHT: tuple[tuple[bytes, bytes], ...] = (
     *CORS,
     (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
@@ -101,10 +91,12 @@ class Application:
         *,
         observe: Observe | None = None,
         watch: Watch | None = None,
+        glance: Glances | None = None,
     ) -> None:
         self.routes = list(routes)
         self._watch = watch
         self._identity, self._trusted, self._observe = identity, trusted, observe
+        self.glance = glance
         self._table = [(p, route) for route in self.routes for p in route.patterns()]
         self._found: dict[tuple[bytes, bytes], tuple[HotHandler, int]] = {}
         #: answers paths under /console, where it is on
@@ -168,13 +160,7 @@ class Application:
         return None, {}, allowed
 
     def _address(self, client: Any, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        peer = client[0] if client else ""
-        if self._trusted.networks:
-            # a proxy may append a line of its own to the client's: together they are one list
-            lines = [value for name, value in headers if name == b"x-forwarded-for"]
-            if lines:
-                return self._trusted.address(peer, b",".join(lines).decode("latin-1"))
-        return peer
+        return client_address(self._trusted, client[0] if client else "", headers)
 
     # -- hot routes -------------------------------------------------------------------------
 
@@ -211,7 +197,11 @@ class Application:
         if self._watch is not None:
             start = _watched_start(self._watch, start)
 
+        glance = self.glance if op in PLAIN else None
+
         def handle(request: HotRequest) -> None:
+            if glance is not None and glance.take(op, request):
+                return
             call = Call(
                 method,
                 path,
@@ -285,27 +275,6 @@ def identity_handler(identity: IdentityWeb, op: str) -> Handler:
         return await future
 
     return handle
-
-
-_STATUS = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
-    for status in http.HTTPStatus
-}
-_CORS_RAW = b"".join(b"%b: %b\r\n" % pair for pair in CORS)
-
-
-def raw(reply: Reply) -> bytes:
-    """Return a reply as the bytes of an HTTP/1.1 answer."""
-    body = reply.body
-    head = _head(reply.status, reply.content_type, reply.headers)
-    return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
-
-
-@functools.lru_cache(1_000)
-def _head(status: int, content_type: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """Return the head of an answer, all but its length; nearly all answers share a few."""
-    more = b"".join(b"%b: %b\r\n" % pair for pair in headers)
-    return b"%bcontent-type: %b\r\n%b%b" % (_STATUS[status], content_type, _CORS_RAW, more)
 
 
 async def _body(receive: Receive, most: int) -> bytes:

@@ -1,0 +1,131 @@
+"""Answers at a glance: most requests are about somebody known by all that is given.
+
+One lookup of the highest value given finds its only holder; if that record holds everything, it is
+the answer without a doubt (rules/obvious.py) and nothing is written but that it was seen. All other
+requests go the ordinary way (flows/identity.py), which says the same of these, at more cost.
+"""
+
+from __future__ import annotations
+
+from onymous.flows.answers import Answer, Question
+from onymous.flows.desk import Desk
+from onymous.flows.identity import NAME_OF, VALUE_SEEN_MS, Resolve, Resolver
+from onymous.rules.identifiers import clean, ordinary
+from onymous.rules.identity import flags_of
+from onymous.rules.obvious import obvious
+from onymous.rules.records import SHARED, Record
+from onymous.rules.strategies import Plan
+from onymous.store.port import Label
+
+#: requests that are often about somebody known by all that is given
+PLAIN = frozenset({"identify", "login"})
+
+
+def first_label(op: str, plan: Plan, pool: int, keys: dict[int, str]) -> Label | None:
+    """Return the value whose only holder may answer at a glance, or None."""
+    if plan.config.hot_after < 1:
+        return None  # what one person holds is shared by too many
+    for code in plan.order:
+        if code in keys:
+            if op == "login" and plan.strategy.login_needs_login_id and not plan.login >> code & 1:
+                return None  # it may have to be refused
+            return pool, code, keys[code]
+    return None
+
+
+class Known:
+    """An identify or login by ordinary identities (`rules.identifiers.ordinary`), at the desk."""
+
+    __slots__ = ("_resolver", "keys", "pool", "question")
+
+    def __init__(
+        self, resolver: Resolver, question: Question, pool: int, keys: dict[int, str]
+    ) -> None:
+        self._resolver, self.question, self.pool, self.keys = resolver, question, pool, keys
+
+    def glance(self, record: Record, desk: Desk) -> bool:
+        """Answer from the only holder of the highest value given; return whether it did."""
+        question, keys = self.question, self.keys
+        given, horizon = 0, question.now_ms - VALUE_SEEN_MS
+        for code in keys:
+            given |= 1 << code
+        for value in record.values:
+            # when a value was seen is kept to the day, and must be written then
+            if value.last_ms < horizon and keys.get(value.code) == value.key:
+                return False
+        plan = question.caller.plan
+        if record.flags & SHARED or not (has := obvious(record, keys, given, plan)):
+            return False
+        resolver, pid = self._resolver, record.pid
+        desk.seen.touch(pid, question.now_ms)
+        journal = resolver.journal
+        if journal.on:
+            previous = question.previous
+            if previous is not None:
+                previous = resolver.mpids.parse(previous)
+            journal.note(question, self.pool, keys, previous, pid)
+        logged_in, ephemeral = flags_of(has, plan)
+        self.told(resolver.mpids.text(resolver.canonical(record)), logged_in, ephemeral)
+        return True
+
+    def full(self) -> Resolve:
+        """Return the work that answers this the ordinary way."""
+        question = self.question
+        plan = question.caller.plan
+        cleaned = clean(question.known, strict=True, folding=plan.folding, blocked=plan.blocked)
+        return Resolve(self._resolver, question, cleaned, self.done)
+
+    def told(self, mpid: str, logged_in: bool, ephemeral: bool) -> None:
+        """Answer somebody known by all that was given."""
+        raise NotImplementedError
+
+    def done(self, answer: Answer) -> None:
+        """Answer what went the ordinary way."""
+        raise NotImplementedError
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error: nothing was written."""
+        self.done(Answer(refusal=error))  # type: ignore[arg-type]
+
+
+class _Now(Known):
+    """One that is answered on the caller's thread."""
+
+    __slots__ = ("answer",)
+
+    def told(self, mpid: str, logged_in: bool, ephemeral: bool) -> None:
+        """Keep the answer."""
+        self.answer = Answer(
+            mpid=mpid,
+            logged_in=logged_in,
+            ephemeral=ephemeral,
+            matched=given_of(self.keys, self.question),
+        )
+
+
+def given_of(keys: dict[int, str], question: Question) -> dict[str, str]:
+    """Return the identities as they were given, in type order; ordinary ones only."""
+    known = question.known
+    return {(name := NAME_OF[code]): known[name] for code in keys}  # type: ignore[misc]
+
+
+def ask_now(resolver: Resolver, question: Question) -> Answer | None:
+    """Answer at once, on this thread, where the engine can and nothing must be written."""
+    desk, plan = resolver.desk, question.caller.plan
+    find, only = desk.store.find_now, desk.store.only_now
+    if find is None or only is None:
+        return None
+    if question.op in PLAIN and not (question.explain or question.read_only):
+        keys = ordinary(question.known, plan.folding, plan.blocked) or {}
+        pool = question.caller.pool(question.environment)
+        label = first_label(question.op, plan, pool, keys)
+        record = only([label])[0] if label is not None else None
+        if record is not None:
+            work = _Now(resolver, question, pool, keys)
+            if work.glance(record, desk):
+                return work.answer
+    cleaned = clean(question.known, strict=True, folding=plan.folding, blocked=plan.blocked)
+    answers: list[Answer] = []
+    resolve = Resolve(resolver, question, cleaned, answers.append)
+    resolve.look(find([resolve.probe])[0], desk)
+    return answers[0] if answers else None

@@ -1,0 +1,160 @@
+"""Hot requests about people who are known by all that is given (flows/glance.py).
+
+Whatever is unusual about a request is left to the ordinary way (web/identity.py), which gives the
+same answers; a test compares the two. Nothing here refuses anything.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from onymous.flows.answers import Answer, Question
+from onymous.flows.glance import PLAIN, Known, first_label, given_of
+from onymous.flows.identity import Resolver
+from onymous.limits import Bounds, Trusted
+from onymous.rules.errors import Refusal
+from onymous.rules.identifiers import ordinary
+from onymous.web.auth import Authenticator, Credentials
+from onymous.web.calls import Headers, client_address
+from onymous.web.guard import Guard
+from onymous.web.hot import HotRequest
+from onymous.web.identity import ENVIRONMENTS, answer_headers, identity_reply, refused
+from onymous.web.raw import head, raw
+from onymous.web.wire import IdentityBody, Reply, identity_decoder
+
+__all__ = ["PLAIN", "SAMPLE", "Glances"]
+
+_encode = msgspec.json.Encoder().encode
+#: hears of each answer: operation, answer, seconds (below zero: not timed)
+Observe = Callable[[str, Reply, float], None]
+#: one in so many requests is timed
+SAMPLE = 64
+_FOUND = Reply(200)
+
+
+class _Told(msgspec.Struct):
+    """The answer on the wire."""
+
+    context: None
+    matched_identities: dict[str, str]
+    is_ephemeral: bool
+    mpid: str
+    is_logged_in: bool
+
+
+class Glances:
+    """Takes what may be answered at a glance."""
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        authenticator: Authenticator,
+        guard: Guard,
+        bounds: Bounds,
+        trusted: Trusted,
+        observe: Observe,
+    ) -> None:
+        self.resolver, self.guard, self.observe = resolver, guard, observe
+        self.timed = itertools.cycle([True] + [False] * (SAMPLE - 1)).__next__
+        self._auth, self._bounds, self._trusted = authenticator, bounds, trusted
+
+    def take(self, op: str, request: HotRequest) -> bool:
+        """Take a plain request from a known caller; return whether it was taken."""
+        headers = request.headers
+        who = self._auth.known(headers) if isinstance(headers, Headers) else None
+        if who is None or request.query or who.caller.fold_keys:
+            return False
+        try:
+            wanted: IdentityBody = identity_decoder.decode(request.body)
+        except (ValueError, RecursionError):
+            return False
+        known, request_id = wanted.known_identities, wanted.request_id
+        if (
+            not known
+            or wanted.requestId
+            or (request_id and len(request_id) > 128)
+            or wanted.environment not in ENVIRONMENTS
+            or len(known) > self._bounds.max_identities_per_request
+        ):
+            return False
+        caller = who.caller
+        plan, pool = caller.plan, caller.pool(wanted.environment)
+        keys = ordinary(known, plan.folding, plan.blocked)
+        label = first_label(op, plan, pool, keys) if keys else None
+        if label is None or keys is None:
+            return False
+        question = Question(
+            op=op,
+            caller=caller,
+            environment=wanted.environment,
+            known=known,
+            now_ms=time.time_ns() // 1_000_000,
+            previous=wanted.previous_mpid,
+            request_id=request_id or None,
+            body=request.body,
+            key_only=who.key_only,
+            max_values=self._bounds.max_identities_per_profile,
+        )
+        if request_id and self.resolver.recent.get(question) is not None:
+            return False  # a repeat
+        address = client_address(self._trusted, request.client, headers)
+        asked = _Asked(self, request, who, address, question, pool, keys)
+        try:
+            self.guard.check(address, headers, who, op, known)
+        except Refusal as refusal:
+            asked.reply(refused(refusal, question.request_id))
+            return True
+        self.resolver.desk.submit_glance(asked, label)
+        return True
+
+
+class _Asked(Known):
+    """A hot request at the desk."""
+
+    __slots__ = ("_address", "_began", "_glances", "_request", "_who")
+
+    def __init__(
+        self,
+        glances: Glances,
+        request: HotRequest,
+        who: Credentials,
+        address: str,
+        question: Question,
+        pool: int,
+        keys: dict[int, str],
+    ) -> None:
+        super().__init__(glances.resolver, question, pool, keys)
+        self._glances, self._request, self._who, self._address = glances, request, who, address
+        self._began = time.perf_counter() if glances.timed() else 0.0
+
+    def told(self, mpid: str, logged_in: bool, ephemeral: bool) -> None:
+        """Answer somebody known by all that was given."""
+        question = self.question
+        matched = given_of(self.keys, question)
+        if question.request_id is not None:
+            self._resolver.recent.keep(question, mpid, logged_in, ephemeral, tuple(matched))
+        body = _encode(_Told(None, matched, ephemeral, mpid, logged_in))
+        start = head(200, b"application/json", answer_headers(question.caller.max_age_s))
+        self._observe(_FOUND)
+        self._request.respond(b"%b%d\r\n\r\n%b" % (start, len(body), body))
+
+    def done(self, answer: Answer) -> None:
+        """Answer what went the ordinary way."""
+        if answer.created:
+            self._glances.guard.created(self._address, self._who, answer)
+        headers = answer_headers(self.question.caller.max_age_s)
+        self.reply(identity_reply(answer, self.question, headers, True))
+
+    def reply(self, reply: Reply) -> None:
+        """Send a reply."""
+        self._observe(reply)
+        self._request.respond(raw(reply))
+
+    def _observe(self, reply: Reply) -> None:
+        began = self._began
+        seconds = time.perf_counter() - began if began else -1.0
+        self._glances.observe(self.question.op, reply, seconds)
