@@ -60,19 +60,9 @@ def application(
 ) -> Application:
     """Return the HTTP application of a started core."""
     s = core.settings
-    bounds = Bounds(
-        max_identity_body_bytes=s.max_identity_body_bytes,
-        max_event_body_bytes=s.max_event_body_bytes,
-        max_identities_per_request=s.max_identities_per_request,
-        max_identities_per_profile=s.max_identities_per_profile,
-    )
-    limits = Limits(
-        address_per_second=s.address_requests_per_second,
-        values_per_hour=s.address_values_per_hour,
-        value_per_hour=s.value_requests_per_hour,
-        profiles_per_hour=s.address_profiles_per_hour,
-    )
-    auth, guard = Authenticator(core.directory), Guard(limits)
+    bounds, limits = _limits(s)
+    auth = Authenticator(core.directory)
+    guard = Guard(limits)
     identity = IdentityWeb(core.resolver, core.store, core.historian, auth, guard, bounds)
     table = routes(
         identity,
@@ -93,6 +83,22 @@ def application(
         return Application(table, identity, trusted, observe=metrics.request, watch=log_each)
     glances = Glances(core.resolver, auth, guard, bounds, trusted, metrics.request)
     return Application(table, identity, trusted, observe=metrics.request, glance=glances)
+
+
+def _limits(s: Settings) -> tuple[Bounds, Limits]:
+    bounds = Bounds(
+        max_identity_body_bytes=s.max_identity_body_bytes,
+        max_event_body_bytes=s.max_event_body_bytes,
+        max_identities_per_request=s.max_identities_per_request,
+        max_identities_per_profile=s.max_identities_per_profile,
+    )
+    limits = Limits(
+        address_per_second=s.address_requests_per_second,
+        values_per_hour=s.address_values_per_hour,
+        value_per_hour=s.value_requests_per_hour,
+        profiles_per_hour=s.address_profiles_per_hour,
+    )
+    return bounds, limits
 
 
 def _trusted(text: str) -> Trusted:

@@ -351,7 +351,7 @@ def test_what_needs_no_second_look_is_cleaned_alike(
 
 
 def test_ordinary_values_are_taken_as_such() -> None:
-    given_now = {"ios_idfv": "7A0CDD5B-1c1c-4222-8333-000000000001", "other": None}
+    given_now = {"ios_idfa": "7A0CDD5B-1c1c-4222-8333-000000000001", "other": None}
     keys = ordinary({**given_now, "customerid": "customer-17"}, Folding(), frozenset())
     assert keys is not None
     assert list(keys.values()) == ["customer-17", "7a0cdd5b-1c1c-4222-8333-000000000001"]

@@ -145,10 +145,12 @@ def ordinary(
     keys: dict[int, str] = {}
     last, in_order, fold = 0, True, folding.email_lower
     for name, value in given.items():
+        kind = BY_NAME.get(name)
+        if kind is None:
+            return None
         if value is None:
             continue
-        kind = BY_NAME.get(name)
-        if kind is None or not isinstance(value, str) or not _ORDINARY(value):
+        if not isinstance(value, str) or not _ORDINARY(value):
             return None
         code = kind.code
         in_order, last = in_order and last <= code, code

@@ -68,10 +68,32 @@ class Glances:
         who = self._auth.known(headers) if isinstance(headers, Headers) else None
         if who is None or request.query or who.caller.fold_keys:
             return False
-        try:
-            wanted: IdentityBody = identity_decoder.decode(request.body)
-        except (ValueError, RecursionError):
+        question = self._question(op, who, request.body)
+        if question is None:
             return False
+        plan, pool = who.caller.plan, who.caller.pool(question.environment)
+        keys = ordinary(question.known, plan.folding, plan.blocked)
+        label = first_label(op, plan, pool, keys) if keys else None
+        if label is None or keys is None:
+            return False
+        if question.request_id is not None and self.resolver.recent.get(question) is not None:
+            return False  # a repeat
+        address = client_address(self._trusted, request.client, headers)
+        asked = _Asked(self, request, who, address, question, pool, keys)
+        try:
+            self.guard.check(address, headers, who, op, question.known)
+        except Refusal as refusal:
+            asked.reply(refused(refusal, question.request_id))
+        else:
+            self.resolver.desk.submit_glance(asked, label)
+        return True
+
+    def _question(self, op: str, who: Credentials, body: bytes) -> Question | None:
+        """Return a request as a question, or None where something about it is unusual."""
+        try:
+            wanted: IdentityBody = identity_decoder.decode(body)
+        except (ValueError, RecursionError):
+            return None
         known, request_id = wanted.known_identities, wanted.request_id
         if (
             not known
@@ -80,36 +102,19 @@ class Glances:
             or wanted.environment not in ENVIRONMENTS
             or len(known) > self._bounds.max_identities_per_request
         ):
-            return False
-        caller = who.caller
-        plan, pool = caller.plan, caller.pool(wanted.environment)
-        keys = ordinary(known, plan.folding, plan.blocked)
-        label = first_label(op, plan, pool, keys) if keys else None
-        if label is None or keys is None:
-            return False
-        question = Question(
+            return None
+        return Question(
             op=op,
-            caller=caller,
+            caller=who.caller,
             environment=wanted.environment,
             known=known,
             now_ms=time.time_ns() // 1_000_000,
             previous=wanted.previous_mpid,
             request_id=request_id or None,
-            body=request.body,
+            body=body,
             key_only=who.key_only,
             max_values=self._bounds.max_identities_per_profile,
         )
-        if request_id and self.resolver.recent.get(question) is not None:
-            return False  # a repeat
-        address = client_address(self._trusted, request.client, headers)
-        asked = _Asked(self, request, who, address, question, pool, keys)
-        try:
-            self.guard.check(address, headers, who, op, known)
-        except Refusal as refusal:
-            asked.reply(refused(refusal, question.request_id))
-            return True
-        self.resolver.desk.submit_glance(asked, label)
-        return True
 
 
 class _Asked(Known):
