@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from onymous.flows.answers import Answer
+from onymous.flows.answers import Answer, Question
 from onymous.limits import Limits, Verdict
 from onymous.rules.errors import Forbidden, RateLimited, Refusal
 from onymous.rules.identifiers import BY_CODE, FOLDED
 from onymous.web.auth import Credentials
+from onymous.web.calls import Call
 
 
 class Guard:
@@ -59,7 +60,7 @@ class Guard:
             if limit:
                 self._raise(self._limits.input(who.caller.input, limit))
             return None
-        self._check_origin(call, who)
+        self._check_origin(call.headers, who)
         if self._limits.off:
             return None
         self._raise(self._limits.address(call.address))
