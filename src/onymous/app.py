@@ -20,6 +20,7 @@ from onymous.flows.changes import Changes, publish
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.events import Events
+from onymous.flows.explaining import Explainer
 from onymous.flows.history import Historian
 from onymous.flows.identity import Resolver
 from onymous.flows.jobs import Handler, Together
@@ -92,7 +93,7 @@ class Core:
         self.on_job: worker.On = lambda kind, outcome, count, seconds: None
         self.seen = SeenBuffer()
         self.diagnostics = Diagnostics()
-        self.journal = Journal(on=self.settings.journal)
+        self.journal = Journal(on=self.settings.journal, asked=bool(self.settings.explain_requests))
         self.bodies = Bodies()
         self.desk = Desk(self.store, self.seen, most_waiting=settings.max_waiting)
         self._keeper: asyncio.Task[None] | None = None
@@ -123,10 +124,12 @@ class Core:
             feed_days=self.settings.change_feed_days,
             journal_days=self.settings.journal_days,
             quarantine_days=self.settings.quarantine_days,
+            explain_requests=self.settings.explain_requests,
         )
         self.spool = Spool(self.store, self.events, self.directory)
         self.undoing = Undoing(self.resolver, self.store)
         self.historian = Historian(self.store, self.resolver, self.directory)
+        self.explainer = Explainer(self.store, self.resolver, self.historian, self.journal)
         self.activity = Activity(self.store, self.historian, self.bodies)
         self.changes = Changes(self.store, self.historian)
         await promise_drain(self.store, time.time_ns() // 1_000_000)

@@ -44,6 +44,7 @@ from onymous.web.hot import hot_protocol
 from onymous.web.identity import IdentityWeb, refused
 from onymous.web.merges import MergesWeb
 from onymous.web.oauth import OAuthWeb
+from onymous.web.operating import OperatingWeb
 from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
 from onymous.web.raw import raw
@@ -75,6 +76,7 @@ def application(
         ProfilesWeb(core.store, core.profiles, core.tokens, core.reads, limits),
         ActivityWeb(core.activity, core.profiles, core.tokens, core.reads, core.directory),
         PlatformWeb(core.store, core.key, core.directory, core.tokens),
+        OperatingWeb(core.store, core.explainer, core.undoing, auth, bounds),
         s.max_event_body_bytes,
     )
     core.desk.on_commit = metrics.commit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.tree import Tree
@@ -68,21 +68,56 @@ def history(
         tree.add(f"{name['identity_type']} = {name['value']} ({name['input']})", highlight=False)
     console.print(tree)
     for entry in answer["entries"]:
-        what = ", ".join(
-            f"{c['change']} {c.get('identity_type', '')} {c.get('value', '')}".strip()
-            for c in entry["changes"]
-        )
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(entry["at_ms"] / 1000))
-        console.print(
-            f"{when} {entry['operation']}: {what}", highlight=False, markup=False, soft_wrap=True
-        )
+        line = f"{_when(entry['at_ms'])} {entry['operation']}: {_changes(entry)}"
+        line += f" (entry {entry['entry']})"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def explain(
+    request_id: Annotated[str, typer.Argument(help="the request, as its sender named it")],
+    url: UrlOption = ServerDefault,
+    key: KeyOption = "",
+    secret: SecretOption = "",
+    environment: EnvironmentOption = "production",
+    as_json: JsonOption = False,
+) -> None:
+    """A past answer told again, with its trace; also of a request that changed nothing."""
+    params = {"environment": environment, "request_id": request_id}
+    told = ask(url, key, secret, "GET", "/v1/explain", params, None)
+    if as_json:
+        typer.echo(json.dumps(told))
+        return
+    who = told.get("mpid") or "nobody"
+    tree = Tree(f"[bold]{_when(told['at_ms'])} {told['operation']}[/] from {told['input']}: {who}")
+    for entry in told.get("entries", []):
+        tree.add(f"entry {entry['entry']}: {_changes(entry)}", highlight=False)
+    if not told.get("entries"):
+        tree.add("changed nothing", highlight=False)
+    for line in told.get("trace_text", []):
+        tree.add(line, highlight=False)
+    if told.get("note"):
+        tree.add(f"[yellow]{told['note']}[/]", highlight=False)
+    console.print(tree)
+
+
+def _when(at_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at_ms / 1000))
+
+
+def _changes(entry: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{c['change']} {c.get('identity_type', '')} {c.get('value', '')}".strip()
+        for c in entry["changes"]
+    )
 
 
 @app.command()
 def undo(
-    mpid: Annotated[str, typer.Argument(help="whose history")],
-    entry: Annotated[str, typer.Argument(help="entry, as `onymous history --json` names it")],
+    what: Annotated[str, typer.Argument(help="entry of a history (a number), or a request id")],
     reason: Annotated[str, typer.Option(help="why; stays in the audit")],
+    request: Annotated[bool, typer.Option(help="a number is a request id, too")] = False,
+    operator: Annotated[str, typer.Option("--as", help="who does it")] = "",
     dry_run: Annotated[bool, typer.Option(help="show what would change")] = False,
     url: UrlOption = ServerDefault,
     key: KeyOption = "",
@@ -90,12 +125,15 @@ def undo(
     environment: EnvironmentOption = "production",
     as_json: JsonOption = False,
 ) -> None:
-    """Undo one entry of a profile's history, exactly."""
-    body = {"environment": environment, "reason": reason, "dry_run": dry_run}
-    answer = ask(url, key, secret, "POST", f"/v1/{mpid}/history/{entry}/undo", {}, body)
+    """Undo one entry of the ledger, or what a request changed, exactly."""
+    named = "request_id" if request or not what.isdigit() else "entry"
+    body: dict[str, Any] = {"environment": environment, "reason": reason, named: what}
+    body |= {"dry_run": dry_run} | ({"operator": operator} if operator else {})
+    answer = ask(url, key, secret, "POST", "/v1/undo", {}, body)
     if as_json:
         typer.echo(json.dumps(answer))
         return
+    console.print(f"entry {answer['entry']} of {answer['mpid']}", highlight=False)
     for change in answer["changes"]:
         to = f" to {change['mpid']}" if change.get("mpid") else ""
         line = f"{change['change']} {change['identity_type']} {change['value']}{to}"

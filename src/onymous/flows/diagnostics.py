@@ -6,8 +6,10 @@ two flushes the oldest are dropped and counted.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +21,9 @@ from onymous.store import sql
 from onymous.store.port import Store
 
 Row = tuple[int, str, int, int, str | None, bytes]
+#: seconds between looks while someone waits
+LOOK_S = 0.5
+MOST, MOST_WAIT_S = 1_000, 60
 
 
 class Diagnostics:
@@ -94,15 +99,36 @@ async def read_diagnostics(
     """Return the latest entries after a number, oldest first."""
     async with store.read() as session:
         rows = await session.rows(sql.DIAGNOSTICS_LATEST, after, kind, kind, limit)
-    return [
-        Diagnosed(
-            id=row[0],
-            at_ms=row[1],
-            kind=row[2],
-            workspace=row[3],
-            input=row[4],
-            request_id=row[5],
-            detail=msgspec.json.decode(bytes(row[6])),
-        )
-        for row in reversed(rows)
-    ]
+    return [_diagnosed(row) for row in reversed(rows)]
+
+
+async def follow_diagnostics(
+    store: Store, workspace: int, *, after: int | None, kind: str, limit: int, wait_s: float
+) -> list[Diagnosed]:
+    """Return entries of one workspace in order after a number; None: the latest ones.
+
+    Waits up to `wait_s` seconds for the first one after a number.
+    """
+    if after is None:
+        async with store.read() as session:
+            rows = await session.rows(sql.DIAGNOSTICS_LAST_OF, workspace, kind, kind, limit)
+        return [_diagnosed(row) for row in reversed(rows)]
+    give_up = time.monotonic() + wait_s
+    while True:
+        async with store.read() as session:
+            rows = await session.rows(sql.DIAGNOSTICS_OF, after, workspace, kind, kind, limit)
+        if rows or time.monotonic() >= give_up:
+            return [_diagnosed(row) for row in rows]
+        await asyncio.sleep(LOOK_S)
+
+
+def _diagnosed(row: Sequence[Any]) -> Diagnosed:
+    return Diagnosed(
+        id=row[0],
+        at_ms=row[1],
+        kind=row[2],
+        workspace=row[3],
+        input=row[4],
+        request_id=row[5],
+        detail=msgspec.json.decode(bytes(row[6])),
+    )

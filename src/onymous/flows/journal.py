@@ -19,6 +19,8 @@ from onymous.store.sql import CONFLICT_DROP, CONFLICTS
 _encode = msgspec.msgpack.Encoder().encode
 #: entries held between two flushes; of more, new ones are left out and counted
 MOST_HELD = 50_000
+#: request ids held between two flushes; of more, the later ones cannot be explained afterwards
+MOST_ASKED = 10_000
 #: rows written in one transaction
 TOGETHER = 512
 #: an erasure looks once more after what other processes wrote behind
@@ -62,19 +64,22 @@ _Key = tuple[object, ...]
 class _Held:
     """A request seen since the last flush."""
 
-    __slots__ = ("body", "count", "first", "last", "request", "workspace")
+    __slots__ = ("body", "count", "digest", "first", "last", "workspace")
 
     def __init__(self, workspace: int, now_ms: int, body: Body) -> None:
         self.workspace, self.first, self.body = workspace, now_ms, body
-        self.last, self.count, self.request = now_ms, 0, ""
+        self.last, self.count, self.digest = now_ms, 0, b""
 
 
 class Journal:
     """Collects requests; `flush` writes them."""
 
-    def __init__(self, *, on: bool) -> None:
+    def __init__(self, *, on: bool, asked: bool = True) -> None:
         self.on = on
+        self._most_asked = MOST_ASKED if asked else 0
         self._held: dict[_Key, _Held] = {}
+        #: (request id, entry, when, whom it found) since the last flush
+        self._asked: list[tuple[str, _Held, int, int | None]] = []
         #: requests left out because too many came between two flushes
         self.dropped = 0
 
@@ -99,8 +104,8 @@ class Journal:
         held.last = question.now_ms
         held.count += 1
         held.body.pid = pid
-        if question.request_id:
-            held.request = question.request_id
+        if question.request_id and len(self._asked) < self._most_asked:
+            self._asked.append((question.request_id, held, question.now_ms, pid))
 
     def note_modify(
         self,
@@ -122,8 +127,10 @@ class Journal:
                 return
             body = Body({}, None, key_only, target, told, target)
             held = self._held[key] = _Held(where[0], now_ms, body)
-        held.last, held.request = now_ms, request_id or ""
+        held.last = now_ms
         held.count += 1
+        if request_id and len(self._asked) < self._most_asked:
+            self._asked.append((request_id, held, now_ms, target))
 
     @property
     def held(self) -> int:
@@ -133,18 +140,28 @@ class Journal:
     async def flush(self, store: Store) -> int:
         """Write what was noted; return the number of entries."""
         held, self._held = self._held, {}
+        asked, self._asked = self._asked, []
         rows = [_row(key, item) for key, item in held.items()]
         for start in range(0, len(rows), TOGETHER):
             async with store.write("journal") as tx:
                 await tx.many(sql.JOURNAL_ADD, rows[start : start + TOGETHER])
+        for start in range(0, len(asked), TOGETHER):
+            some = asked[start : start + TOGETHER]
+            async with store.write("journal") as tx:
+                found = await tx.each(sql.JOURNAL_NUMBER, [(item[1].digest,) for item in some])
+                numbered = [
+                    (request_digest(request), rows[0][0], at, pid)
+                    for (request, _, at, pid), rows in zip(some, found, strict=True)
+                    if rows
+                ]
+                await tx.many(sql.ASKED_ADD, numbered)
         return len(rows)
 
 
 def _row(key: _Key, item: _Held) -> tuple[object, ...]:
-    digest = hashlib.blake2b(_encode(key), digest_size=16).digest()
-    request = request_digest(item.request) if item.request else None
+    item.digest = hashlib.blake2b(_encode(key), digest_size=16).digest()
     return (
-        digest,
+        item.digest,
         key[0],
         key[1],
         item.workspace,
@@ -152,7 +169,6 @@ def _row(key: _Key, item: _Held) -> tuple[object, ...]:
         item.first,
         item.last,
         item.count,
-        request,
         _encode(item.body),
     )
 

@@ -50,19 +50,29 @@ class Undoing:
         self._resolver, self._store = resolver, store
 
     async def undo(
-        self, plan: Plan, pool: int, mpid: object, entry: int, actor: Actor, *, dry_run: bool
+        self,
+        plan: Plan,
+        pool: int,
+        mpid: object | None,
+        entry: int,
+        actor: Actor,
+        *,
+        dry_run: bool,
     ) -> UndoAnswer:
-        """Undo an entry of a profile's history; raises `NotFound` or `CannotUndo`."""
-        pid = self._resolver.mpids.parse(mpid)
+        """Undo an entry of a profile's history (None: whose ever it is in this pool).
+
+        Raises `NotFound` or `CannotUndo`.
+        """
         async with self._store.read() as session:
             rows = await session.rows(sql.LEDGER_BY_SEQ, entry)
-            if not rows or rows[0][0] != pid:
+            pid = rows[0][0] if rows else None
+            if pid is None or (mpid is not None and self._resolver.mpids.parse(mpid) != pid):
                 raise NotFound()
             told = await session.rows(sql.LEDGER_OF, pid, _ALL, 1 << 31)
         lines = [Line(seq, at, _entries.decode(bytes(body))) for seq, at, body in told]
         line = next(line for line in lines if line.seq == entry)
         future: asyncio.Future[Inverse | Refusal] = asyncio.get_running_loop().create_future()
-        work = _Undo(plan, pool, rows[0][0], line, lines, actor, dry_run, future)
+        work = _Undo(plan, pool, pid, line, lines, actor, dry_run, future)
         if dry_run:
             self._resolver.desk.submit(work)
         else:
@@ -70,7 +80,7 @@ class Undoing:
         inverse = await future
         if isinstance(inverse, Refusal):
             raise inverse
-        return self._told(str(mpid), entry, inverse, dry_run)
+        return self._told(self._resolver.mpids.text(pid), entry, inverse, dry_run)
 
     def _told(self, mpid: str, entry: int, inverse: Inverse, dry_run: bool) -> UndoAnswer:
         text = self._resolver.mpids.text

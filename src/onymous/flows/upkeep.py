@@ -33,10 +33,12 @@ class Upkeep:
         feed_days: int,
         journal_days: int,
         quarantine_days: int,
+        explain_requests: int,
     ) -> None:
         self._store, self._events, self._directory = store, events, directory
         self._retention_days, self._feed_days = retention_days, feed_days
         self._journal_days, self._quarantine_days = journal_days, quarantine_days
+        self._explain_requests = explain_requests
         self._piece = 0
 
     async def run(self, now_ms: int) -> None:
@@ -52,6 +54,8 @@ class Upkeep:
             await forget_batches(self._store, before)
         async with self._store.write("diagnostics.forget") as tx:
             await tx.run(history_sql.JOURNAL_FORGET, now_ms - self._journal_days * DAY_MS)
+            await tx.run(history_sql.ASKED_FORGET, PIECE, now_ms - self._journal_days * DAY_MS)
+            await tx.run(history_sql.ASKED_TRIM, 4 * PIECE, self._explain_requests)
             await tx.run(sql.DIAGNOSTICS_FORGET, now_ms - DIAGNOSTIC_DAYS * DAY_MS)
             await tx.run(sql.QUARANTINE_FORGET, now_ms - self._quarantine_days * DAY_MS)
         await forget_changes(self._store, now_ms - self._feed_days * DAY_MS)

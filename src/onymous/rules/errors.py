@@ -309,3 +309,14 @@ class CannotUndo(Refusal):
     code = "VALIDATION_ERROR"
     status = 409
     hint = "See the history of the profile; later changes may have to be undone first."
+
+
+class NotExplained(Refusal):
+    """Nothing is known of this request id here."""
+
+    code = "NOT_FOUND_ERROR"
+    status = 404
+    hint = (
+        "Requests are remembered as the settings explain_requests and journal_days say, seconds"
+        " after they came; a person's history tells what changed: GET /v1/{mpid}/history."
+    )

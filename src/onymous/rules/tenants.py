@@ -34,7 +34,16 @@ FEED_KINDS = ("custom_feed", "partner_feed")
 SERVER_KINDS = ("server", "custom_feed", "other")
 #: what a feed may act as
 PLATFORMS = tuple(kind for kind in INPUT_KINDS if kind not in ("server", "other"))
-PERMISSIONS = ("search:any", "history:read", "explain", "merge", "alias:any", "undo", "delete")
+PERMISSIONS = (
+    "search:any",
+    "history:read",
+    "explain",
+    "merge",
+    "alias:any",
+    "undo",
+    "review",
+    "delete",
+)
 _KEY_ONLY = ("web", "amp")
 _SERVER_SIDE = ("server", "custom_feed")
 

@@ -87,6 +87,12 @@ def invert(
     return out
 
 
+def concerns_values(line: Line) -> bool:
+    """Return whether an entry changed values, and nothing that is undone in another way."""
+    kinds = {c.kind for c in line.entry.changes}
+    return bool(kinds & _VALUES) and not kinds & set(_OTHERWISE)
+
+
 def _spelling(lines: Sequence[Line], before: int, value: tuple[int, str]) -> str | None:
     """Return how a value was spelled when the record got it last before an entry."""
     for line in sorted(lines, key=lambda e: -e.seq):

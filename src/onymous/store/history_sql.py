@@ -143,10 +143,9 @@ CHANGES_FORGET = "DELETE FROM change WHERE at < ?"
 # -- the journal of requests --------------------------------------------------------------------
 
 JOURNAL_ADD = (
-    "INSERT INTO journal (digest, pool, op, workspace, input, first, last, count, request, body)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE"
-    " SET last = excluded.last, count = journal.count + excluded.count,"
-    " request = excluded.request, body = excluded.body"
+    "INSERT INTO journal (digest, pool, op, workspace, input, first, last, count, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE"
+    " SET last = excluded.last, count = journal.count + excluded.count, body = excluded.body"
 )
 JOURNAL = "id, pool, op, workspace, input, first, last, count, body"
 JOURNAL_AFTER = f"SELECT {JOURNAL} FROM journal WHERE id > ? ORDER BY id LIMIT ?"
@@ -155,7 +154,20 @@ JOURNAL_OF = (
     f"SELECT {JOURNAL} FROM journal WHERE pool = ? AND last >= ? AND (first > ? OR (first = ?"
     " AND id > ?)) ORDER BY first, id LIMIT ?"
 )
-JOURNAL_BY_REQUEST = f"SELECT {JOURNAL} FROM journal WHERE request = ? ORDER BY last DESC LIMIT 1"
+JOURNAL_BY_ID = f"SELECT {JOURNAL} FROM journal WHERE id = ?"
+JOURNAL_NUMBER = "SELECT id FROM journal WHERE digest = ?"
 JOURNAL_DROP = "DELETE FROM journal WHERE id = ?"
 JOURNAL_FORGET = "DELETE FROM journal WHERE last < ?"
 REPLAY_OF = "SELECT input, at, answer FROM replay WHERE request = ? ORDER BY at DESC LIMIT 1"
+
+#: which request of the journal a request id stood for, and whom it found
+ASKED_ADD = "INSERT INTO asked (request, journal, at, pid) VALUES (?, ?, ?, ?)"
+ASKED = "SELECT journal, at, pid FROM asked WHERE request = ? ORDER BY id DESC LIMIT ?"
+#: in pieces, oldest first: what is too old, and what is too much
+ASKED_FORGET = (
+    "DELETE FROM asked WHERE id IN (SELECT a.id FROM asked a ORDER BY a.id LIMIT ?) AND at < ?"
+)
+ASKED_TRIM = (
+    "DELETE FROM asked WHERE id IN (SELECT a.id FROM asked a ORDER BY a.id LIMIT ?)"
+    " AND id <= (SELECT max(b.id) FROM asked b) - ?"
+)

@@ -163,6 +163,15 @@ DIAGNOSTICS_LATEST = (
     "SELECT id, at, kind, workspace, input, request, detail FROM diagnostic"
     " WHERE id > ? AND (? = '' OR kind = ?) ORDER BY id DESC LIMIT ?"
 )
+#: of one workspace, in order after a number
+DIAGNOSTICS_OF = (
+    "SELECT id, at, kind, workspace, input, request, detail FROM diagnostic"
+    " WHERE id > ? AND workspace = ? AND (? = '' OR kind = ?) ORDER BY id LIMIT ?"
+)
+DIAGNOSTICS_LAST_OF = (
+    "SELECT id, at, kind, workspace, input, request, detail FROM diagnostic"
+    " WHERE workspace = ? AND (? = '' OR kind = ?) ORDER BY id DESC LIMIT ?"
+)
 DIAGNOSTICS_FORGET = "DELETE FROM diagnostic WHERE at < ?"
 CONFLICTS = (
     "SELECT id, at, pool, input, request, body FROM conflict WHERE id > ? ORDER BY id LIMIT ?"

@@ -6,7 +6,12 @@ import functools
 from typing import Any
 
 from onymous.rules.identifiers import TYPES
-from onymous.web import openapi_history, openapi_platform, openapi_reading
+from onymous.web import (
+    openapi_history,
+    openapi_operating,
+    openapi_platform,
+    openapi_reading,
+)
 
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _BASIC: list[dict[str, list[str]]] = [
@@ -312,6 +317,7 @@ def document() -> dict[str, Any]:
             **_identity_paths(),
             **_other_paths(),
             **openapi_history.paths(_answers, _BASIC),
+            **openapi_operating.paths(_answers, _BASIC),
             **openapi_reading.paths(_answers),
             **openapi_platform.paths(_answers),
         },

@@ -10,6 +10,7 @@ from onymous.web.events import EventsWeb
 from onymous.web.identity import IdentityWeb
 from onymous.web.merges import MergesWeb
 from onymous.web.oauth import MOST_BODY, OAuthWeb
+from onymous.web.operating import OperatingWeb
 from onymous.web.platform import MOST_BODY as MOST_DOCUMENT
 from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
@@ -27,6 +28,7 @@ def routes(
     profiles: ProfilesWeb,
     activity: ActivityWeb,
     platform: PlatformWeb,
+    operating: OperatingWeb,
     max_event_body: int,
 ) -> list[Route]:
     """Return all routes; earlier ones win."""
@@ -40,6 +42,7 @@ def routes(
         *_oauth(oauth),
         *_activity(activity),
         *_platform(platform),
+        *_operating(operating),
         Route("GET", ("/v1/changes",), changes.page, "changes"),
         Route("GET", ("/v1/changes/stream",), changes.stream, "changes_stream"),
         Route("GET", ("/healthz",), about.health, "health"),
@@ -83,6 +86,14 @@ def _platform(web: PlatformWeb) -> list[Route]:
         Route("PUT", (scopes,), web.put_scopes, "put_identity_scopes", max_body=most),
         Route("GET", (f"{scopes}/{{id}}",), web.scope, "identity_scope"),
         Route("PUT", (f"{scopes}/{{id}}",), web.put_scope, "put_identity_scope", max_body=most),
+    ]
+
+
+def _operating(web: OperatingWeb) -> list[Route]:
+    return [
+        Route("GET", ("/v1/explain",), web.explain, "explain"),
+        Route("GET", ("/v1/diagnostics",), web.diagnostics, "diagnostics"),
+        Route("POST", ("/v1/undo",), web.undo, "undo"),
     ]
 
 

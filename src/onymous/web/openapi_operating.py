@@ -1,0 +1,107 @@
+"""The part of the OpenAPI document about operating: explained, diagnosed, reviewed, undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Answers = Callable[..., dict[str, Any]]
+_ENVIRONMENT = {"type": "string", "enum": ["production", "development"]}
+_REASON = {"type": "string", "minLength": 1, "maxLength": 500}
+
+
+def paths(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, Any]:
+    """Return the paths; `answers` makes the documented statuses."""
+    return {
+        "/v1/explain": {
+            "get": _get(
+                "explain",
+                "A past answer, told again with its trace (permission explain).",
+                "Also of requests that changed nothing, as long as the journal knows them.",
+                [
+                    _query("request_id", "string", "The request.", required=True),
+                    _query("environment", "string", "production (default) or development."),
+                ],
+                answers(200, 400, 401, 403, 404),
+                security,
+            )
+        },
+        "/v1/diagnostics": {
+            "get": _get(
+                "diagnostics",
+                "What was not done in this workspace, and why (permission history:read).",
+                "Types and reasons, never values. Pages or long polls.",
+                [
+                    _query("after", "integer", "Only after this number; without it the latest."),
+                    _query("kind", "string", "Only this kind."),
+                    _query("limit", "integer", "1 to 1000; 100 by default."),
+                    _query("wait", "integer", "Seconds to wait for the first one, 0 to 60."),
+                ],
+                answers(200, 400, 401, 403),
+                security,
+            )
+        },
+        "/v1/undo": {"post": _undo(answers, security)},
+    }
+
+
+def _undo(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, Any]:
+    return {
+        "operationId": "undo",
+        "x-extension": True,
+        "summary": "Undo an entry, or what a request changed (permission undo).",
+        "description": "Exact; refused with 409 where later changes depend on it. dry_run"
+        " previews.",
+        "requestBody": _body(
+            {
+                "entry": {"type": ["string", "integer"]},
+                "request_id": {"type": "string", "maxLength": 128},
+                "dry_run": {"type": "boolean"},
+            }
+        ),
+        "responses": answers(200, 400, 401, 403, 404, 409, 413, 503),
+        "security": security,
+    }
+
+
+def _query(name: str, kind: str, text: str, *, required: bool = False) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "name": name,
+        "in": "query",
+        "description": text,
+        "schema": {"type": kind},
+    }
+    return out | ({"required": True} if required else {})
+
+
+def _get(
+    op: str,
+    summary: str,
+    text: str,
+    params: list[dict[str, Any]],
+    responses: dict[str, Any],
+    security: list[dict[str, list[str]]],
+) -> dict[str, Any]:
+    return {
+        "operationId": op,
+        "x-extension": True,
+        "summary": summary,
+        "description": text,
+        "parameters": params,
+        "responses": responses,
+        "security": security,
+    }
+
+
+def _body(more: dict[str, Any]) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "required": ["environment", "reason"],
+        "properties": {
+            "environment": _ENVIRONMENT,
+            "reason": _REASON,
+            "operator": _REASON,
+            **more,
+        },
+    }
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
