@@ -10,9 +10,8 @@ import msgspec
 
 from onymous.flows.answers import Kept
 from onymous.flows.history import Happened, Historian
-from onymous.flows.identity import NAME_OF, Resolver
+from onymous.flows.identity import NAME_OF, Resolver, lookup_keys
 from onymous.flows.journal import Journal, Noted, noted, request_digest
-from onymous.flows.labels import lookup_keys
 from onymous.flows.tenants import Caller, Names
 from onymous.rules.batches import usable
 from onymous.rules.errors import NotExplained
