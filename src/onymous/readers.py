@@ -8,11 +8,15 @@ import importlib
 import io
 import json
 import pathlib
+import zlib
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-#: bytes of one row
-MOST_ROW = 80 * 1024
+#: characters of one row; longer ones are rejected
+MOST_ROW = 320 * 1024
+#: names of files that can be read
+_TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+ENDINGS = (*_TEXTS, *(f"{ending}.gz" for ending in _TEXTS), ".parquet", ".pq")
 Row = dict[str, Any]
 
 
@@ -40,11 +44,11 @@ def read(path: pathlib.Path) -> tuple[list[str], Iterator[Row]]:
 def lines(path: pathlib.Path) -> Iterator[Row]:
     """Return the objects of a JSON Lines file; a line that is none is `{"!": why}`."""
     with _text(path) as file:
-        for line in file:
-            if not line.strip():
-                continue
-            if len(line) > MOST_ROW * 4:
+        for line in _bounded(file, path.name):
+            if line is None:
                 yield {"!": "row_too_large"}
+                continue
+            if not line.strip():
                 continue
             try:
                 found = json.loads(line)
@@ -63,29 +67,65 @@ def _text(path: pathlib.Path) -> TextIO:
         raise FileProblem(f"{path.name} cannot be read: {error.strerror}") from None
 
 
+def rows_of(path: pathlib.Path, ends: int) -> int | None:
+    """Return how many rows a file has, as far as its line ends tell."""
+    name = path.name.lower()
+    if name.endswith((".gz", ".parquet", ".pq")):
+        return None
+    return max(ends - 1, 0) if name.endswith((".csv", ".tsv")) else ends
+
+
+def _bounded(file: TextIO, name: str) -> Iterator[str | None]:
+    """Return lines; None stands for one that is too long, of which no more is held at once."""
+    too_long = False
+    try:
+        while line := file.readline(MOST_ROW):
+            ended = len(line) < MOST_ROW or line.endswith("\n")
+            if ended:
+                yield None if too_long else line
+            too_long = not ended
+        if too_long:
+            yield None
+    except (OSError, EOFError, zlib.error) as error:
+        raise FileProblem(f"{name} cannot be read to its end: {type(error).__name__}") from None
+
+
 def _csv(path: pathlib.Path, separator: str) -> tuple[list[str], Iterator[Row]]:
     file = _text(path)
-    reader = csv.reader(file, delimiter=separator)
     try:
+        first = next(_bounded(file, path.name), None) or ""
+        file.seek(0)
+        if separator not in first and ";" in first:
+            separator = ";"
+        # a line that is too long is read as one that has the wrong number of columns
+        given = ("\0" if line is None else line for line in _bounded(file, path.name))
+        reader = csv.reader(given, delimiter=separator)
         header = next(reader, None)
-    except (csv.Error, OSError, UnicodeDecodeError) as error:
+        if not header:
+            raise FileProblem(f"{path.name} is empty")
+    except csv.Error as error:
         file.close()
         raise FileProblem(f"{path.name} cannot be read: {type(error).__name__}") from None
-    if not header:
+    except FileProblem:
         file.close()
-        raise FileProblem(f"{path.name} is empty")
+        raise
     names = [h.strip() for h in header]
 
     def rows() -> Iterator[Row]:
         with file:
-            try:
-                for row in reader:
-                    if len(row) == len(names):
-                        yield dict(zip(names, row, strict=True))
-                    elif row:
-                        yield {"!": "wrong_number_of_columns"}
-            except (csv.Error, OSError, EOFError) as error:
-                raise FileProblem(f"{path.name}: {type(error).__name__}") from None
+            while True:
+                try:
+                    row = next(reader, None)
+                except csv.Error:
+                    # a field over the limit of the reader: a quote that is never closed
+                    yield {"!": "row_too_large"}
+                    continue
+                if row is None:
+                    return
+                if len(row) == len(names):
+                    yield dict(zip(names, row, strict=True))
+                elif row:
+                    yield {"!": "wrong_number_of_columns"}
 
     return names, rows()
 

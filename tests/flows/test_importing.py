@@ -6,29 +6,49 @@ import csv
 import gzip
 import json
 import pathlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
 from tests.flows.test_events_flow import view, who_is
 from tests.web.serving import Running, running
 
-from onymous.flows.importing import Importer, Job, Ready, Rejected, Report
+from onymous import readers
+from onymous.commands.rejects import RejectsFile, rejected_rows
+from onymous.flows import importing
+from onymous.flows.files import Job, NoRejects, Ready, Rejected, Report
+from onymous.flows.importing import Importer
 from onymous.readers import FileProblem, read
 from onymous.rules.call_logs import calls, persons
 from onymous.rules.errors import MappingInvalid
 from onymous.rules.mapping import batch_of, map_columns
 
 
+class Kept(NoRejects):
+    """Keeps rejected rows in memory."""
+
+    def __init__(self) -> None:
+        self.rows: list[Rejected] = []
+        self._before = 0
+
+    def keep(self, rows: Sequence[Rejected]) -> None:
+        self._before = len(self.rows)
+        self.rows += rows
+
+    def undo(self) -> None:
+        del self.rows[self._before :]
+
+
 async def load(
-    it: Running, rows: list[Ready], name: bytes = b"file", **more: Any
+    it: Running, rows: Iterable[Ready], name: bytes = b"file", **more: Any
 ) -> tuple[Report, list[Rejected]]:
     core = it.server.core
     caller = core.directory.find("server-api-key")
     assert caller is not None
-    rejected: list[Rejected] = []
+    rejects = Kept()
     job = Job(caller=caller, name=name, now_ms=1_700_000_000_000, **more)
-    importer = Importer(core.store, core.events, job, rejected.append, lambda n: None)
-    return await importer.run(rows), rejected
+    importer = Importer(core.store, core.events, job, rejects, lambda n: None)
+    return await importer.run(rows), rejects.rows
 
 
 def person(line: int, at: int | None = None, **known: str) -> Ready:
@@ -53,19 +73,24 @@ async def test_a_crm_file_joins_the_profiles_of_the_app(place: Any, tmp_path: pa
 
 
 async def test_an_interrupted_import_goes_on_where_it_was(
-    place: Any, tmp_path: pathlib.Path
+    place: Any, tmp_path: pathlib.Path, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(importing, "TOGETHER", 20)
     async with running(place, tmp_path) as it:
-        rows = [person(n, customerid=str(n)) for n in range(1, 101)]
-        half, _ = await load(it, rows[:60])
-        assert half.applied == 60
-        core = it.server.core
-        async with core.store.write("crash") as tx:
-            await tx.run("DELETE FROM meta WHERE name LIKE 'import:%'")
+        rows = [person(n, customerid=str(n % 70), email=f"{n % 70}@x.io") for n in range(1, 101)]
+
+        def dying() -> Iterator[Ready]:
+            yield from rows[:60]
+            raise RuntimeError("the process dies")
+
+        with pytest.raises(RuntimeError):
+            await load(it, dying())
         report, _ = await load(it, rows)
-        assert (report.applied, report.before) == (40, 60)
-        (known,) = (await view(it, await who_is(it, customerid="7"))).workspaces.values()
-        assert known.batches == 1
+        assert report.before in (40, 60) and report.applied + report.before == 100
+        for n in range(70):
+            (known,) = (await view(it, await who_is(it, customerid=str(n)))).workspaces.values()
+            assert known.batches == 1 + (1 <= n <= 30)
+        assert (await it.counts())["profile"] == 70
 
 
 async def test_rows_of_two_people_change_nothing(place: Any, tmp_path: pathlib.Path) -> None:
@@ -186,3 +211,70 @@ def test_call_logs_and_persons() -> None:
     ]
     assert list(persons({"distinct_ids": ["anna", "ben"]})) == [("several_names", None)]
     assert json.dumps(found[0][0])
+
+
+def test_files_that_are_not_as_they_should_be(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(readers, "MOST_ROW", 100)
+    file = tmp_path / "people.csv"
+    file.write_bytes(b"\xef\xbb\xbfemail;note\na@b.c;\xe4\n" + b"x" * 450 + b";y\nd@e.f;ok\n")
+    headers, rows = read(file)
+    assert headers == ["email", "note"]
+    found = list(rows)
+    assert [r["email"] for r in found if "!" not in r] == ["a@b.c", "d@e.f"]
+    assert [r["!"] for r in found if "!" in r] == ["wrong_number_of_columns"]
+    log = tmp_path / "calls.jsonl"
+    log.write_text('{"a":1}\n' + '{"b":"' + "x" * 300 + '"}\n{"c":1}')
+    assert list(readers.lines(log)) == [{"a": 1}, {"!": "row_too_large"}, {"c": 1}]
+    quoted = tmp_path / "quoted.csv"
+    quoted.write_text('email\n"' + ("y" * 60 + "\n") * 3000 + '"\na@b.c\n')
+    assert {"!": "row_too_large"} in list(read(quoted)[1])
+    cut = tmp_path / "cut.csv.gz"
+    cut.write_bytes(gzip.compress(b"email\n" + b"a@b.c\n" * 9000)[:-20])
+    with pytest.raises(FileProblem):
+        list(read(cut)[1])
+
+
+async def test_text_that_is_no_text_is_rejected_with_its_row(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "latin.csv"
+    file.write_bytes(b"customer_id,note\n1,ok\n2,\xe4\n3,ok\n")
+    headers, rows = read(file)
+    columns = map_columns(headers)
+    async with running(place, tmp_path) as it:
+        ready = [(n, batch_of(columns, row), None) for n, row in enumerate(rows, 1)]
+        report, rejected = await load(it, ready)
+        assert report.applied == 2
+        assert [(r.row, r.why) for r in rejected] == [(2, "not_utf8")]
+
+
+def test_whole_numbers_of_a_column_with_gaps() -> None:
+    columns = map_columns(["customer_id", "score"])
+    row = {"customer_id": 42.0, "score": 42.0}
+    assert batch_of(columns, row)["user_identities"] == {"customerid": 42}
+    assert batch_of(columns, {"customer_id": 1e300})["user_identities"] == {"customerid": 1e300}
+
+
+def test_rejected_rows_outlive_a_crash(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "p.csv.rejects.csv"
+    first = RejectsFile(path)
+    first.begin(0)
+    first.keep([])
+    assert not path.exists()
+    first.keep([Rejected(3, "not_json"), Rejected(5, "conflict", ["1", "2"])])
+    first.keep([Rejected(7, "not_json")])
+    first.undo()
+    first.keep([Rejected(8, "not_json")])
+    first.keep([Rejected(9, "not_json")])
+    # killed before the piece with row 9 was committed
+    second = RejectsFile(path)
+    second.begin(8)
+    second.keep([Rejected(9, "not_json")])
+    second.close()
+    assert list(rejected_rows(path)) == [3, 5, 8, 9]
+    assert path.read_text().splitlines()[2] == "5,conflict,1 2"
+    third = RejectsFile(path)
+    third.begin(0)
+    assert not path.exists()
+    with pytest.raises(FileProblem):
+        list(rejected_rows(path))

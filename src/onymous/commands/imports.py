@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import csv
 import hashlib
 import json
 import pathlib
@@ -25,11 +23,13 @@ from onymous.commands.common import (
     run_now,
     settings_of,
 )
-from onymous.flows.importing import Importer, Job, Ready, Rejected, Report
+from onymous.commands.rejects import SUFFIX, RejectsFile, rejected_rows
+from onymous.commands.watching import watch_folder
+from onymous.flows.files import Job, Ready, Report
+from onymous.flows.importing import Importer
 from onymous.flows.tenants import Caller
-from onymous.readers import FileProblem, lines, read
+from onymous.readers import FileProblem, lines, read, rows_of
 from onymous.rules.call_logs import calls, persons
-from onymous.rules.errors import MappingInvalid
 from onymous.rules.mapping import Column, batch_of, map_columns, time_of
 
 FORMATS = ("rows", "calls", "persons")
@@ -42,6 +42,7 @@ class _Options(msgspec.Struct, kw_only=True):
     development: bool
     replace_values: bool
     dry_run: bool
+    retry: bool
     rejects: pathlib.Path | None
     quiet: bool
 
@@ -57,6 +58,7 @@ def import_(
     environment: Annotated[str, typer.Option(help="production or development")] = "production",
     replace_values: Annotated[bool, typer.Option(help="a row may replace old values")] = False,
     dry_run: Annotated[bool, typer.Option(help="show what would happen")] = False,
+    retry: Annotated[bool, typer.Option(help="only the rows in the rejects file")] = False,
     rejects: Annotated[pathlib.Path | None, typer.Option(help="file for refused rows")] = None,
     watch: Annotated[bool, typer.Option(help="FILES is a folder to watch")] = False,
     store: StoreOption = None,
@@ -66,6 +68,9 @@ def import_(
     if environment not in ("production", "development") or format_ not in FORMATS:
         errors.print(f"[red]--environment or --format is not known; formats: {FORMATS}[/]")
         raise typer.Exit(2)
+    if (retry and (watch or format_ != "rows")) or ((watch or rejects) and len(files) > 1):
+        errors.print("[red]--retry is for rows; --watch and --rejects take one file or folder[/]")
+        raise typer.Exit(2)
     options = _Options(
         feed=feed,
         mapping=dict(c.rpartition("=")[::2] for c in columns or []),
@@ -73,6 +78,7 @@ def import_(
         development=environment == "development",
         replace_values=replace_values,
         dry_run=dry_run,
+        retry=retry,
         rejects=rejects,
         quiet=as_json,
     )
@@ -91,7 +97,11 @@ async def _run(
         caller = _caller(core, options.feed)
         calm_collector()
         if watch:
-            await _watch(core, caller, files[0], options)
+
+            async def one(path: pathlib.Path) -> None:
+                _show(path.name, await _one(core, caller, path, options))
+
+            await watch_folder(files[0], one)
             return {}
         return {str(path): await _one(core, caller, path, options) for path in files}
 
@@ -99,50 +109,82 @@ async def _run(
 def _caller(core: Core, name: str) -> Caller:
     """Find a feed or server input by its name; raises `FileProblem` that lists what there is."""
     callers = core.directory.callers()
-    for caller in callers:
-        if name in (f"{caller.workspace_name}/{caller.name}", caller.name):
-            if caller.server_side:
-                return caller
-            raise FileProblem(f"{name} is not a feed or server input")
+    found = [c for c in callers if name == f"{c.workspace_name}/{c.name}"]
+    found = found or [c for c in callers if name == c.name]
+    if len(found) > 1:
+        raise FileProblem(f"several workspaces have an input {name}: write WORKSPACE/{name}")
+    if found and found[0].server_side:
+        return found[0]
+    if found:
+        raise FileProblem(f"{name} is not a feed or server input")
     known = ", ".join(f"{c.workspace_name}/{c.name}" for c in callers if c.server_side)
     raise FileProblem(f"there is no feed {name}; there are: {known or 'none, see onymous apply'}")
 
 
 async def _one(core: Core, caller: Caller, path: pathlib.Path, options: _Options) -> Report:
-    columns: list[Column] = []
-    rows: Iterator[dict[str, Any]]
-    if options.format == "rows":
-        headers, rows = read(path)
-        columns = map_columns(headers, options.mapping)
-    else:
-        rows = lines(path)
+    """Import one file; with `retry` only the rows an earlier run rejected."""
+    target = options.rejects or path.with_name(path.name + SUFFIX)
+    ready = _ready(*_opened(path, options), options.format)
+    name, total = _name(path, options, caller)
+    written = target
+    if options.retry:
+        ready, total = _only(ready, rejected_rows(target)), None
+        name = hashlib.blake2b(name + target.read_bytes(), digest_size=12).digest()
+        written = target.with_name(target.name + ".new")
+    if options.dry_run:
+        written = path.with_name(f"{path.name}.dry-run{SUFFIX}")
     job = Job(
         caller=caller,
-        name=_name(path, options, caller),
+        name=name,
         now_ms=time.time_ns() // 1_000_000,
         development=options.development,
         replace_values=options.replace_values,
         dry_run=options.dry_run,
         max_values=core.settings.max_identities_per_profile,
     )
-    target = options.rejects or path.with_name(path.name + ".rejects.csv")
-    rejected: list[Rejected] = []
-    with Progress(
+    report = await _imported(core, job, RejectsFile(written), ready, total, options.quiet)
+    if options.retry and not options.dry_run:
+        target.unlink()
+        if written.exists():
+            written.replace(target)
+    return report
+
+
+async def _imported(
+    core: Core,
+    job: Job,
+    rejects: RejectsFile,
+    ready: Iterator[Ready],
+    total: int | None,
+    quiet: bool,
+) -> Report:
+    bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=errors,
-        disable=options.quiet,
-    ) as bar:
-        task = bar.add_task(path.name, total=None)
-        importer = Importer(
-            core.store, core.events, job, rejected.append, lambda n: bar.update(task, completed=n)
-        )
-        report = await importer.run(_ready(rows, columns, options.format))
-    if rejected:
-        _write(target, rejected)
+        disable=quiet,
+    )
+    with bar:
+        task = bar.add_task("rows", total=total)
+
+        def progress(done: int) -> None:
+            bar.update(task, completed=done)
+
+        try:
+            report = await Importer(core.store, core.events, job, rejects, progress).run(ready)
+        finally:
+            rejects.close()
+        bar.update(task, total=report.rows)
     return report
+
+
+def _opened(path: pathlib.Path, options: _Options) -> tuple[Iterator[dict[str, Any]], list[Column]]:
+    if options.format != "rows":
+        return lines(path), []
+    headers, rows = read(path)
+    return rows, map_columns(headers, options.mapping)
 
 
 def _ready(rows: Iterable[dict[str, Any]], columns: list[Column], format_: str) -> Iterator[Ready]:
@@ -160,53 +202,34 @@ def _ready(rows: Iterable[dict[str, Any]], columns: list[Column], format_: str) 
             yield line, "time_not_understood" if bad_time else batch, at
 
 
-def _name(path: pathlib.Path, options: _Options, caller: Caller) -> bytes:
-    """Return the digest of a file and of what its columns mean."""
+def _only(ready: Iterator[Ready], wanted: Iterator[int]) -> Iterator[Ready]:
+    """Leave out all rows but the wanted ones; both are in order."""
+    row = next(wanted, None)
+    for item in ready:
+        if row is None:
+            return
+        if item[0] == row:
+            yield item
+            row = next(wanted, None)
+
+
+def _name(path: pathlib.Path, options: _Options, caller: Caller) -> tuple[bytes, int | None]:
+    """Return the digest of a file and of what its columns mean, and how many rows it may have."""
     digest = hashlib.blake2b(digest_size=12)
+    ends = 0
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
-    facts = (caller.input, sorted(options.mapping.items()), options.format, options.development)
+            ends += piece.count(b"\n")
+    facts = (
+        caller.input,
+        sorted(options.mapping.items()),
+        options.format,
+        options.development,
+        options.replace_values,
+    )
     digest.update(json.dumps(facts).encode())
-    return digest.digest()
-
-
-def _write(target: pathlib.Path, rejected: list[Rejected]) -> None:
-    """Write the rejects file; rows of earlier runs stay."""
-    known: dict[int, list[str]] = {}
-    if target.exists():
-        with target.open(newline="", encoding="utf-8") as file:
-            known = {int(r[0]): r for r in csv.reader(file) if r and r[0].isdigit()}
-    for item in rejected:
-        known[item.row] = [str(item.row), item.why, " ".join(item.mpids)]
-    with target.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["row", "why", "mpids"])
-        writer.writerows(known[n] for n in sorted(known))
-
-
-async def _watch(core: Core, caller: Caller, folder: pathlib.Path, options: _Options) -> None:
-    """Import every file that appears in a folder, then move it to `done` or `failed`."""
-    if not folder.is_dir():
-        raise FileProblem(f"{folder} is not a folder")
-    sizes: dict[pathlib.Path, int] = {}
-    while True:
-        for path in sorted(p for p in folder.iterdir() if p.is_file()):
-            size = path.stat().st_size
-            if path.name.endswith(".rejects.csv") or sizes.get(path) != size:
-                sizes[path] = size  # still being written
-                continue
-            try:
-                report = await _one(core, caller, path, options)
-                place = "done"
-                _show(path.name, report)
-            except (FileProblem, MappingInvalid) as error:
-                errors.print(f"[red]{error}[/]", highlight=False)
-                place = "failed"
-            (folder / place).mkdir(exist_ok=True)
-            path.rename(folder / place / path.name)
-            sizes.pop(path, None)
-        await asyncio.sleep(1)
+    return digest.digest(), rows_of(path, ends)
 
 
 def _show(name: str, report: Report) -> None:

@@ -17,10 +17,17 @@ from onymous.commands.common import JsonOption, app, console, errors, run_now
 from onymous.lab.audit import Violation
 from onymous.lab.ground import Ground
 from onymous.lab.soak import Count, Going, audit, kills, races
+from onymous.lab.soak_history import imports, ingestion
 from onymous.settings import SettingError
 
 Part = Callable[[Ground, int, int, Callable[[int], None], Going], Coroutine[Any, Any, Count]]
-PARTS: tuple[tuple[str, Part], ...] = (("audit", audit), ("races", races), ("crashes", kills))
+PARTS: tuple[tuple[str, Part], ...] = (
+    ("audit", audit),
+    ("races", races),
+    ("crashes", kills),
+    ("ingestion", ingestion),
+    ("imports", imports),
+)
 SQLITE = "sqlite"
 
 
@@ -35,7 +42,9 @@ def soak(
     ] = None,
     steps: Annotated[int, typer.Option(help="audited requests, each engine")] = 1_000_000,
     tries: Annotated[int, typer.Option(help="first-sight races of 64 callers")] = 3_000,
-    crashes: Annotated[int, typer.Option(help="kill -9 under load")] = 50,
+    crashes: Annotated[
+        int, typer.Option(help="kill -9 each: under load, in ingestion, in imports")
+    ] = 50,
     seed: Annotated[int, typer.Option(help="the same seed asks the same")] = 1,
     minutes: Annotated[
         float, typer.Option(help="longest time of each part on each engine; 0 is no limit")
@@ -44,7 +53,8 @@ def soak(
 ) -> None:
     """Look for violations on throw-away stores; ends with 1 and a story at the first one."""
     rows: list[dict[str, Any]] = []
-    counts = {"audit": steps, "races": tries, "crashes": crashes}
+    counts = dict.fromkeys((name for name, _ in PARTS), crashes)
+    counts |= {"audit": steps, "races": tries}
     with tempfile.TemporaryDirectory(prefix="onymous-soak-") as folder:
         for url in store or [SQLITE]:
             ground = _ground(url, folder)

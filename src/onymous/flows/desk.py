@@ -19,7 +19,7 @@ from onymous.flows.seen import SeenBuffer, freshen
 from onymous.flows.working import Working
 from onymous.rules.errors import Busy, Internal
 from onymous.rules.records import Record
-from onymous.store.port import Found, Kept, Label, LostRace, Probe, Store
+from onymous.store.port import Found, Kept, Label, LostRace, Probe, Store, Transaction
 
 log = logging.getLogger("onymous.desk")
 
@@ -249,32 +249,46 @@ class Desk:
 
     async def _transact(self, works: list[Work], failed: list[tuple[Work, Exception]]) -> list[int]:
         async with self.store.write("identity") as tx:
-            probes = [p for w in works for p in (w.probe, *w.more)]
-            founds = await tx.find(probes)
-            numbers = list(self._numbers)
-            if len(numbers) < len(works):
-                numbers += await tx.numbers("pid", max(64, len(works)))
-            working = Working(numbers)
-            working.load(probes, founds)
-            if any(w.name in _TAKING for w in works):
-                await freshen(tx, working.records.values(), self.seen)
-            again = [(w, w.replay) for w in works]
-            kept = await tx.replays([r[:2] for _, r in again if r is not None])
-            arrivals = [key for w in works if isinstance(w, Arrival) for key in w.keys]
-            if arrivals:
-                working.accepted = await accepted_before(tx, arrivals)
-            for work, replay in again:
-                try:
-                    _act(work, replay, working, kept)
-                except LostRace:
-                    raise
-                except Exception as error:
-                    failed.append((work, error))
+            working = await self.decide(tx, works, failed, self._numbers)
             if failed:
                 raise _Poisoned
             if not working.empty:
                 await working.save(tx)
             return working.numbers
+
+    async def decide(
+        self,
+        tx: Transaction,
+        works: list[Work],
+        failed: list[tuple[Work, Exception]],
+        spare: Sequence[int] = (),
+    ) -> Working:
+        """Decide works in order on locked records; what they change is not written yet.
+
+        `failed` gets those that cannot be decided; then nothing of this transaction may stay.
+        """
+        probes = [p for w in works for p in (w.probe, *w.more)]
+        founds = await tx.find(probes)
+        numbers = list(spare)
+        if len(numbers) < len(works):
+            numbers += await tx.numbers("pid", max(64, len(works)))
+        working = Working(numbers)
+        working.load(probes, founds)
+        if any(w.name in _TAKING for w in works):
+            await freshen(tx, working.records.values(), self.seen)
+        again = [(w, w.replay) for w in works]
+        kept = await tx.replays([r[:2] for _, r in again if r is not None])
+        arrivals = [key for w in works if isinstance(w, Arrival) for key in w.keys]
+        if arrivals:
+            working.accepted = await accepted_before(tx, arrivals)
+        for work, replay in again:
+            try:
+                _act(work, replay, working, kept)
+            except LostRace:
+                raise
+            except Exception as error:
+                failed.append((work, error))
+        return working
 
     def _fail(self, works: Sequence[Work | Glancing], error: Exception) -> None:
         if not isinstance(error, Busy):

@@ -53,6 +53,14 @@ class Events:
         else:
             self.resolver.desk.submit_write(work)
 
+    def row(self, item: Incoming, done: Done) -> Take:
+        """Return a row of a file as work for a transaction of its caller; may raise a `Refusal`."""
+        work = self._work(item, done)
+        if work is None:
+            raise InvalidData(what="a row of a file is not historical")
+        work.whole()
+        return work
+
     def take_all(self, items: Sequence[Incoming], done: Callable[[list[Taken]], object]) -> None:
         """Take batches of one call, in order, in one transaction: `done` is called once.
 

@@ -180,6 +180,8 @@ class Resolve:
         why = self._trace()
         decision = decide(ask, plan, found.records, hot, why)
         if decision.refusal is not None or ask.op == "search" or question.read_only:
+            if decision.conflict and self._one_person(decision, found.records):
+                decision = decide(ask, plan, found.records, hot, why := self._trace())
             self.done(self._told(decision, decision.record, why))
             return True
         record = decision.record
@@ -223,7 +225,10 @@ class Resolve:
             return None
         why = self._trace()
         candidates = working.candidates(self.probe)
-        decision = decide(ask, plan, candidates, working.hot(self.probe, plan), why)
+        hot = working.hot(self.probe, plan)
+        decision = decide(ask, plan, candidates, hot, why)
+        if decision.conflict and self._one_person(decision, candidates):
+            decision = decide(ask, plan, candidates, hot, why := self._trace())
         if decision.refusal is not None:
             self._answer = self._told(decision, None, why)
             return None
@@ -245,6 +250,12 @@ class Resolve:
         self._apply(working, record, decision)
         self._answer = self._told(decision, record, why)
         return keep(self._answer)
+
+    def _one_person(self, decision: Decision, records: Sequence[Record]) -> bool:
+        """Whether the owners of a feed row were merged: then it is nobody else's."""
+        owners = {self._resolver.canonical(r) for r in records if r.pid in decision.conflict}
+        self._ask.one_person = len(owners) == 1
+        return self._ask.one_person
 
     def _apply(self, working: Working, record: Record, decision: Decision) -> None:
         ask = self._ask

@@ -1,71 +1,38 @@
 """Files of people: each row resolved like a feed's, in order, exactly once.
 
-Every row is remembered under the digest of its file and its number, in the transaction that
-applies it: an import that was interrupted goes on where it was, and none is applied twice.
+Rows are applied in pieces, each in one transaction that also writes how far the file is done: an
+import that was interrupted goes on where it was, and no row is applied twice. Of a piece, the rows
+that meet nobody are written at once (flows/newcomers.py); the others are decided in order. That
+makes the same people as deciding all in order, because the former share no value with anybody.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from onymous.flows.answers import Answer, Question
-from onymous.flows.events import Events, Incoming, Taken
-from onymous.flows.tenants import Caller
-from onymous.rules.errors import Refusal
+from onymous.flows.answers import Question
+from onymous.flows.desk import MOST_TOGETHER, MOST_TRIES, Work
+from onymous.flows.dry_run import DryRun
+from onymous.flows.events import MOST_BYTES, Events
+from onymous.flows.files import Job, Ready, Rejected, Rejects, Report, Row
+from onymous.flows.newcomers import Place, newcomer, strangers, welcome
+from onymous.flows.taking import Incoming, Take, Taken
+from onymous.rules.errors import Busy, Refusal
+from onymous.rules.events import AHEAD_MS
 from onymous.store import sql
-from onymous.store.port import Store
+from onymous.store.packing import slot
+from onymous.store.port import LostRace, Probe, Store, Transaction
 
-#: rows under way at once; bounds memory, fills commits
+#: rows of one transaction
 TOGETHER = 2_048
-#: rows between notes of progress
-NOTED = 10_000
+#: bytes of rows that wait for their piece
+MOST_HELD = 8 << 20
 _encode = msgspec.json.Encoder().encode
-
-
-class Rejected(msgspec.Struct):
-    """A row that changed nothing, and why; `mpids` of a conflict are the people it belongs to."""
-
-    row: int
-    why: str
-    mpids: list[str] = []
-
-
-class Report(msgspec.Struct, kw_only=True):
-    """What an import did, or (dry run) would do."""
-
-    rows: int = 0
-    #: rows skipped because an earlier run applied them
-    before: int = 0
-    applied: int = 0
-    #: people made by this run
-    created: int = 0
-    conflicts: int = 0
-    rejected: int = 0
-    dry_run: bool = False
-    #: reasons of rejected rows and of dropped parts, counted
-    reasons: dict[str, int] = {}
-
-
-class Job(msgspec.Struct, kw_only=True):
-    """One file to import."""
-
-    caller: Caller
-    #: what tells the file and its mapping from others
-    name: bytes
-    now_ms: int
-    development: bool = False
-    replace_values: bool = False
-    dry_run: bool = False
-    max_values: int = 200
-
-
-#: line of the file; a row as a batch of the Events API, or why it is none; its own time
-Ready = tuple[int, Mapping[str, Any] | str, int | None]
 
 
 class Importer:
@@ -76,131 +43,258 @@ class Importer:
         store: Store,
         events: Events,
         job: Job,
-        rejected: Callable[[Rejected], None],
+        rejects: Rejects,
         progress: Callable[[int], None],
     ) -> None:
         self._store, self._events, self._job = store, events, job
-        self._rejected, self._progress = rejected, progress
-        self._free = asyncio.Semaphore(TOGETHER)
+        self._rejects, self._progress = rejects, progress
+        environment = "development" if job.development else "production"
+        pool = job.caller.pool(environment)
+        self._place = Place(job.caller, pool, job.now_ms, job.max_values)
+        #: numbers of rows whose decision failed: they are rejected
+        self._failed: set[int] = set()
+        self._most = TOGETHER
+        self._waiting: list[Row] = []
+        self._under_way: asyncio.Task[list[Row]] | None = None
         self.report = Report(dry_run=job.dry_run)
+        self._dry = DryRun(store, events.resolver, job, rejects, self.report)
 
     async def run(self, rows: Iterable[Ready]) -> Report:
         """Import all rows; may be run again after a crash, with the same rows."""
-        start = 0 if self._job.dry_run else await self._noted()
-        for number, (line, row, at_ms) in enumerate(rows, 1):
-            self.report.rows = number
-            if number <= start:
-                self.report.before += 1
-                continue
-            await self._free.acquire()
-            self._row(number, line, row, at_ms)
-            if number % 512 == 0:
-                self._progress(number)
-                await asyncio.sleep(0)
-            if number % NOTED == 0 and not self._job.dry_run:
-                await self._settled()
-                await self._note(number)
-        await self._settled()
-        if not self._job.dry_run:
-            await self._note(self.report.rows)
-        self._progress(self.report.rows)
+        done = 0 if self._job.dry_run else await self._done()
+        try:
+            number = await self._read(rows, done)
+            await self._rest()
+        finally:
+            if self._under_way is not None:
+                await asyncio.gather(self._under_way, return_exceptions=True)
+        self.report.rows = number
+        self.report.before += min(done, number)
+        self._progress(number)
         return self.report
 
-    async def _settled(self) -> None:
-        """Wait until every row under way is done."""
-        for _ in range(TOGETHER):
-            await self._free.acquire()
-        for _ in range(TOGETHER):
-            self._free.release()
+    async def _read(self, rows: Iterable[Ready], done: int) -> int:
+        """Read the rows and have them applied; return how many there are."""
+        if not done:
+            self._rejects.begin(0)
+        number = size = 0
+        for number, (line, row, at_ms) in enumerate(rows, 1):
+            if number <= done:
+                continue
+            if done and number == done + 1:
+                self._rejects.begin(line - 1)
+            self._waiting.append(self._row(number, line, row, at_ms))
+            if number % 256 == 0:
+                await asyncio.sleep(0)
+            size += len(self._waiting[-1].body)
+            if len(self._waiting) >= TOGETHER or size >= MOST_HELD:
+                size = 0
+                await self._settled()
+                # the next rows are read while these are written
+                some, self._waiting = self._waiting, []
+                self._under_way = asyncio.create_task(self._some(some))
+        return number
 
-    def _row(self, number: int, line: int, row: Mapping[str, Any] | str, at_ms: int | None) -> None:
-        if isinstance(row, str):
-            self._reject(line, row)
-            self._free.release()
-            return
+    async def _settled(self) -> None:
+        """Wait for the piece under way; what is left of it comes first."""
+        task, self._under_way = self._under_way, None
+        if task is not None:
+            self._waiting = await task + self._waiting
+
+    async def _rest(self) -> None:
+        await self._settled()
+        while self._waiting:
+            self._waiting = await self._some(self._waiting)
+
+    async def _some(self, rows: list[Row]) -> list[Row]:
+        """Do the first of these rows; return those that are left."""
         if self._job.dry_run:
-            self._look(line, row)
-            return
-        digest = hashlib.blake2b(self._job.name + b"%d" % number, digest_size=12).digest()
+            count = await self._dry.look(rows)
+        else:
+            count = await self._piece(rows[: self._most])
+        self._progress(rows[count - 1].number)
+        return rows[count:]
+
+    def _row(self, number: int, line: int, row: Mapping[str, Any] | str, at: int | None) -> Row:
+        if isinstance(row, str):
+            return Row(number, line, why=row)
+        try:
+            body = _encode(row)
+        except (UnicodeEncodeError, TypeError, ValueError):
+            return Row(number, line, why="not_utf8")
+        now = self._job.now_ms
+        at_ms = now if at is None or at > now + AHEAD_MS else at
         raw = {**row, "environment": "development"} if self._job.development else row
+        out = Row(number, line, "", raw, at_ms, body)
+        ours = (raw.get("environment") == "development") == self._job.development
+        if ours and len(body) <= MOST_BYTES:
+            out.newcomer = newcomer(self._place, raw, at_ms, body)
+        if out.newcomer is not None:
+            out.looked = out.newcomer.looked
+        else:
+            self._decided(out)
+        return out
+
+    def _decided(self, row: Row) -> None:
+        """Make a row work to be decided in order."""
+        job = self._job
         item = Incoming(
-            caller=self._job.caller,
-            raw=raw,
-            body=_encode(row),
-            now_ms=self._job.now_ms,
-            max_values=self._job.max_values,
+            caller=job.caller,
+            raw=row.raw,
+            body=row.body,
+            now_ms=job.now_ms,
+            max_values=job.max_values,
             feed=True,
-            replace_values=self._job.replace_values,
-            at_ms=at_ms,
-            key=(self._job.caller.input, digest),
+            replace_values=job.replace_values,
+            at_ms=row.at_ms,
         )
         try:
-            self._events.take(item, lambda taken: self._taken(line, taken))
+            row.work = self._events.row(item, self._taken)
         except Refusal as refusal:
-            self._reject(line, refusal.code.lower())
-            self._free.release()
+            row.why = refusal.code.lower()
+            return
+        row.looked = [
+            (slot(probe.pool, code), key)
+            for probe in (row.work.probe, *row.work.more)
+            for code, key in probe.keys.items()
+        ]
 
-    def _taken(self, number: int, taken: Taken) -> None:
-        self._free.release()
+    # -- applying ---------------------------------------------------------------------------
+
+    async def _piece(self, rows: list[Row]) -> int:
+        """Apply the first of these rows in one transaction; return how many."""
+        for turn in range(MOST_TRIES):
+            failed: list[tuple[Work, Exception]] = []
+            piece = _Piece(rows)
+            try:
+                async with self._store.write("import") as tx:
+                    await self._apply(tx, piece, failed)
+            except LostRace:
+                self._rejects.undo()
+                await asyncio.sleep(random.random() * min(0.002 * 2**turn, 0.2))
+                continue
+            except _Poisoned:
+                bad = {id(work) for work, _ in failed}
+                self._failed |= {r.number for w, r in piece.works.items() if id(w) in bad}
+                continue
+            self._finish(piece)
+            # looking at rows that will not fit is for nothing
+            cut = piece.count < len(rows)
+            self._most = max(MOST_TOGETHER, piece.count) if cut else min(TOGETHER, 2 * self._most)
+            return piece.count
+        raise Busy()
+
+    async def _apply(
+        self, tx: Transaction, piece: _Piece, failed: list[tuple[Work, Exception]]
+    ) -> None:
+        rows = piece.rows
+        alone = await strangers(tx, [row.looked for row in rows])
+        found = zip(rows, alone, strict=True)
+        piece.new = [row for row, new in found if new and row.newcomer is not None]
+        self._sort(piece)
+        some = [row.newcomer for row in piece.new if row.newcomer is not None]
+        packed = map(self._events.bodies.pack, (n.body for n in some))
+        piece.pids = await welcome(tx, self._place, some, packed)
+        if piece.works:
+            working = await self._events.resolver.desk.decide(tx, list(piece.works), failed)
+            if failed:
+                raise _Poisoned
+            if not working.empty:
+                await working.save(tx)
+        await tx.run(sql.META_PUT, self._meta, b"%d" % rows[piece.count - 1].number)
+        piece.rejected += [
+            Rejected(row.line, *_why(work.taken))
+            for work, row in piece.works.items()
+            if _why(work.taken)[0]
+        ]
+        piece.rejected.sort(key=lambda r: r.row)
+        self._rejects.keep(piece.rejected)
+
+    def _sort(self, piece: _Piece) -> None:
+        """Make works of the rows that must be decided; a piece ends where there are too many."""
+        new = {row.number for row in piece.new}
+        for count, row in enumerate(piece.rows):
+            if len(piece.works) >= MOST_TOGETHER:
+                piece.count = count
+                piece.new = [r for r in piece.new if r.number < row.number]
+                return
+            if row.why or row.number in self._failed:
+                piece.rejected.append(Rejected(row.line, row.why or "internal_error"))
+            elif row.number not in new:
+                if row.work is None:
+                    self._decided(row)
+                if row.work is None:
+                    piece.rejected.append(Rejected(row.line, row.why))
+                else:
+                    piece.works[row.work] = row
+
+    def _finish(self, piece: _Piece) -> None:
+        """Count what is durable now."""
+        report = self.report
+        report.applied += len(piece.new)
+        report.created += len(piece.new)
+        self._note(piece)
+        for work in piece.works:
+            work.finish()
+        self.report.count(piece.rejected)
+
+    def _note(self, piece: _Piece) -> None:
+        """Note newcomers in the journal; the works note themselves."""
+        journal, place = self._events.resolver.journal, self._place
+        if not journal.on:
+            return
+        environment = "development" if self._job.development else "production"
+        question = Question(
+            op="feed", caller=place.caller, environment=environment, known={}, now_ms=place.now_ms
+        )
+        probe = Probe(place.pool, {})
+        for row, pid in zip(piece.new, piece.pids, strict=True):
+            if row.newcomer is not None:
+                journal.note(question, probe, row.newcomer.keys, pid)
+
+    def _taken(self, taken: Taken) -> None:
         for note in taken.notes:
             self.report.reasons[note] = self.report.reasons.get(note, 0) + 1
-        if taken.refusal is not None:
-            self._reject(number, taken.refusal.code.lower())
-        elif taken.dropped is not None:
+        if taken.dropped is not None:
             self.report.before += 1
-        elif taken.conflict:
-            self.report.conflicts += 1
-            self._rejected(Rejected(number, "conflict", taken.conflict))
-        elif taken.quarantined is not None:
-            self._reject(number, taken.quarantined)
-        else:
+        elif not _why(taken)[0]:
             self.report.applied += 1
             self.report.created += taken.answer is not None and taken.answer.created
 
-    def _reject(self, number: int, why: str) -> None:
-        self.report.rejected += 1
-        self.report.reasons[why] = self.report.reasons.get(why, 0) + 1
-        self._rejected(Rejected(number, why))
-
-    def _look(self, number: int, row: Mapping[str, Any]) -> None:
-        """Ask what a row would do, without doing it."""
-        question = Question(
-            op="feed",
-            caller=self._job.caller,
-            environment="development" if self._job.development else "production",
-            known=row.get("user_identities") or {},
-            now_ms=self._job.now_ms,
-            fold_keys=True,
-            read_only=True,
-            replace_values=self._job.replace_values,
-        )
-        try:
-            self._events.resolver.ask(question, lambda answer: self._seen(number, answer))
-        except Refusal as refusal:
-            self._reject(number, refusal.code.lower())
-            self._free.release()
-
-    def _seen(self, number: int, answer: Answer) -> None:
-        self._free.release()
-        if answer.refusal is not None:
-            self._reject(number, type(answer.refusal).__name__)
-        elif answer.conflict:
-            self.report.conflicts += 1
-            self._rejected(Rejected(number, "conflict", answer.conflict))
-        else:
-            self.report.applied += 1
-            self.report.created += answer.created
+    # -- how far it is ----------------------------------------------------------------------
 
     @property
     def _meta(self) -> str:
         return f"import:{self._job.name.hex()}"
 
-    async def _noted(self) -> int:
-        """Return how many rows are certainly done."""
+    async def _done(self) -> int:
+        """Return how many rows are done."""
         async with self._store.read() as session:
             rows = await session.rows(sql.META_GET, self._meta)
         return int(bytes(rows[0][0])) if rows else 0
 
-    async def _note(self, number: int) -> None:
-        async with self._store.write("import.progress") as tx:
-            await tx.run(sql.META_PUT, self._meta, b"%d" % number)
+
+class _Piece:
+    """Rows of one transaction, and what becomes of them."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+        #: how many of the rows this piece takes
+        self.count = len(rows)
+        self.new: list[Row] = []
+        self.pids: list[int] = []
+        self.works: dict[Take, Row] = {}
+        self.rejected: list[Rejected] = []
+
+
+class _Poisoned(Exception):
+    """A row could not be decided; the others run again without it."""
+
+
+def _why(taken: Taken) -> tuple[str, list[str]]:
+    """Return why a decided row is rejected, or nothing."""
+    if taken.conflict:
+        return "conflict", taken.conflict
+    if taken.refusal is not None:
+        return taken.refusal.code.lower(), []
+    return taken.quarantined or "", []

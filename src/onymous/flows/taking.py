@@ -62,8 +62,6 @@ class Incoming(msgspec.Struct, kw_only=True):
     replace_values: bool = False
     #: the time a row says it is from
     at_ms: int | None = None
-    #: the key a repeat is known by, where the batch does not say
-    key: Key | None = None
 
 
 class Taken(msgspec.Struct, kw_only=True):
@@ -114,11 +112,8 @@ class Take(Arrival):
         elif batch.mpid is not None:
             batch.notes.append("mpid_unusable")
         self.more: tuple[Probe, ...] = ()
-        self.keys: tuple[Key, ...] = (
-            (item.key,)
-            if item.key is not None
-            else once_keys(caller.input, batch.development, batch_names(item.raw))
-        )
+        names = batch_names(item.raw)
+        self.keys: tuple[Key, ...] = once_keys(caller.input, batch.development, names)
         self._entered = False
         self.taken = Taken()
 
@@ -131,6 +126,11 @@ class Take(Arrival):
     def size(self) -> int:
         """Return how many bytes the batch has."""
         return len(self._item.body)
+
+    def whole(self) -> None:
+        """Ask for its identities at once, as if its MPID could not be used."""
+        if self._stated is not None:
+            self.more = (self._resolve.probe,)
 
     def look(self, found: Found, desk: Desk) -> bool:
         """A batch always writes; but see whether its MPID can be used."""

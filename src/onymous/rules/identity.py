@@ -35,6 +35,8 @@ class Ask(msgspec.Struct, kw_only=True):
     max_values: int = 200
     #: feed rows only: the row may replace the lower values of the record it matched
     replace_values: bool = False
+    #: feed rows only: the records it belongs to were merged, so it may be any of theirs
+    one_person: bool = False
 
 
 class Decision(msgspec.Struct, kw_only=True):
@@ -118,7 +120,7 @@ def decide(
     found, by, tie = _lookup(ask, keys, plan, seen, why)
     if ask.op == "search":
         return _searched(found, by, tie, why)
-    if ask.op == "feed" and (conflict := _owners(keys, plan, seen)):
+    if ask.op == "feed" and (conflict := _owners(ask, keys, plan, seen)):
         return _finish(Decision(conflict=conflict), why, "conflict")
     if found is None:
         return _create(ask, keys, plan, seen, None, dropped, why, "nobody was found")
@@ -261,8 +263,10 @@ def _searched(found: Seen | None, by: int, tie: str | None, why: Trace | None) -
     return _finish(decision, why, "found")
 
 
-def _owners(keys: dict[int, str], plan: Plan, seen: list[Seen]) -> list[int]:
-    """Return the records a feed row belongs to, when they are two or more (rulings 7)."""
+def _owners(ask: Ask, keys: dict[int, str], plan: Plan, seen: list[Seen]) -> list[int]:
+    """Return the records a feed row belongs to, when they are two or more people (rulings 7)."""
+    if ask.one_person:
+        return []
     owners = [s.record.pid for s in seen if s.hits & (plan.login | plan.unique)]
     return sorted(owners) if len(owners) > 1 else []
 

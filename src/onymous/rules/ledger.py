@@ -27,7 +27,7 @@ KINDS = {
 }
 
 
-class Change(msgspec.Struct, array_like=True):
+class Change(msgspec.Struct, array_like=True, gc=False):
     """One change of a record. `other` is the other record of a move or alias."""
 
     kind: int

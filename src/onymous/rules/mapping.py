@@ -18,6 +18,8 @@ from onymous.rules.errors import MappingInvalid
 from onymous.rules.identity_types import type_of
 
 MOST_COLUMNS = 500
+#: floats below this are exact
+_EXACT = 2.0**53
 _OWN = {
     "mpid": "mpid",
     "environment": "environment",
@@ -109,7 +111,14 @@ def time_of(value: object) -> int | None:
         return None
     if at.tzinfo is None:
         at = at.replace(tzinfo=datetime.UTC)
-    return int(at.timestamp() * 1000)
+    stamp = int(at.timestamp() * 1000)
+    return stamp if stamp > 0 else None
+
+
+def _whole(value: object) -> object:
+    """Return a number that a column with gaps turned into a float as the whole number it was."""
+    exact = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
+    return int(value) if exact and isinstance(value, float) else value
 
 
 def batch_of(columns: list[Column], row: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +131,7 @@ def batch_of(columns: list[Column], row: Mapping[str, Any]) -> dict[str, Any]:
         if value is None or value == "" or value == []:
             continue
         if column.kind == "identity":
-            identities[column.name] = value
+            identities[column.name] = _whole(value)
         elif column.kind == "attribute":
             attributes[column.name] = value
         elif column.kind != "ignore":

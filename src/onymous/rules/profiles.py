@@ -22,7 +22,7 @@ MOST_DEVICES, MOST_GONE, MOST_CONSENTS, MOST_INPUTS, MOST_ATTRIBUTIONS = 50, 100
 MOST_MODULES, MOST_ITEMS, MOST_PARTNERS, MOST_SESSIONS = 50, 50, 50, 50
 
 
-class Attribute(msgspec.Struct, array_like=True):
+class Attribute(msgspec.Struct, array_like=True, gc=False):
     """A user attribute: text, a list of texts, or None (a tag), and the time it is from."""
 
     value: str | list[str] | None

@@ -11,7 +11,7 @@ ERASED = 8  #: a tombstone: the number stays taken, nothing else is left
 MERGED = 16  #: an operator found it to be the same person as another record
 
 
-class Value(msgspec.Struct, array_like=True):
+class Value(msgspec.Struct, array_like=True, gc=False):
     """One identity value of a record, and where it came from (rulings 10)."""
 
     code: int

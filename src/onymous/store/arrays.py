@@ -36,6 +36,15 @@ class Batch(msgspec.Struct, frozen=True):
     key: tuple[int, ...]
 
 
+@functools.cache
+def inserted(statement: str) -> tuple[str, list[str]]:
+    """Return the table and the columns of a plain INSERT."""
+    match = _INSERT.fullmatch(statement)
+    if match is None or match[3].replace("?", "").strip(", ") or match[4]:
+        raise ValueError("not a plain INSERT")
+    return match[1], [column.strip() for column in match[2].split(",")]
+
+
 def looked_up(statement: str, types: list[str]) -> str:
     """Return the form of a SELECT that answers arrays of its arguments; rows start with the
     place (from 1) of the arguments they answer.

@@ -47,6 +47,8 @@ PERSON_PUT = (
     "INSERT INTO person (pid, workspace, stored, body) VALUES (?, ?, ?, ?)"
     " ON CONFLICT (pid, workspace) DO UPDATE SET stored = excluded.stored, body = excluded.body"
 )
+#: of somebody just made
+PERSON_NEW = "INSERT INTO person (pid, workspace, stored, body) VALUES (?, ?, ?, ?)"
 PERSONS_OF = "SELECT workspace, stored, body FROM person WHERE pid = ? ORDER BY workspace"
 #: all of a profile that is neither merged nor aliased, in one round: rows of 0 its record, 1 what
 #: a workspace knows; any other row says that more has to be read

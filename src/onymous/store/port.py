@@ -93,6 +93,12 @@ class Transaction(Session, Protocol):
         the same person cannot both create (rulings 8).
         """
 
+    async def held(self, values: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
+        """Claim values, as (slot, key), and return those that somebody holds."""
+
+    async def append(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run a plain INSERT once per row, all of them new, as fast as the engine can."""
+
     async def replays(self, keys: Sequence[tuple[int, bytes]]) -> dict[tuple[int, bytes], Kept]:
         """Return the kept answers of requests, by (input, request id digest)."""
 

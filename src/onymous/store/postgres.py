@@ -22,7 +22,7 @@ from itertools import islice
 
 from onymous.rules.records import Record
 from onymous.store import asking
-from onymous.store.arrays import Batch, batched, looked_up, numbered
+from onymous.store.arrays import Batch, batched, inserted, looked_up, numbered
 from onymous.store.asking import Asking
 from onymous.store.migrating import migrate
 from onymous.store.packing import slot, unpack_record
@@ -50,6 +50,10 @@ RECORDS = (
     " FROM profile p WHERE p.pid = ANY($1::bigint[])"
 )
 LOCK = RECORDS + " ORDER BY p.pid FOR UPDATE"
+HELD = (
+    "SELECT w.slot, w.value FROM unnest($1::bigint[], $2::text[]) AS w(slot, value) WHERE EXISTS"
+    " (SELECT 1 FROM identity i WHERE i.slot = w.slot AND i.value = w.value)"
+)
 REPLAYS = (
     "SELECT r.input, r.request, r.digest, r.answer"
     " FROM unnest($1::bigint[], $2::bytea[]) AS k(input, request)"
@@ -194,6 +198,20 @@ class PostgresTransaction(PostgresSession):
                 # the claim of a transaction that committed without deleting it is free for all
                 await self._connection.execute(UNCLAIM, *_columns(wanted - self._claims))
         raise LostRace("a claim could not be had")
+
+    async def held(self, values: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
+        """Claim values and return those that somebody holds."""
+        if not values:
+            return set()
+        await self._claim(set(values))
+        columns = list(zip(*values, strict=True))
+        return {(row[0], row[1]) for row in await self._connection.fetch(HELD, *columns)}
+
+    async def append(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Add rows by COPY."""
+        if rows:
+            table, columns = inserted(statement)
+            await self._connection.copy_records_to_table(table, columns=columns, records=rows)
 
     async def replays(self, keys: Sequence[tuple[int, bytes]]) -> dict[tuple[int, bytes], Kept]:
         """Return the kept answers of requests."""

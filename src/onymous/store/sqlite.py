@@ -50,6 +50,8 @@ _ARM = (
 #: one statement per number of identities: a single round through the engine
 _FIND = [" UNION ALL ".join(_ARM.format(n=n) for n in range(count)) for count in range(65)]
 #: the counted people of a crowded value stand in its marker row
+#: the value itself, where somebody holds it
+_HELD = "SELECT ?1, ?2 FROM identity WHERE slot = ?1 AND value = ?2 LIMIT 1"
 _CROWD = "SELECT pid FROM identity WHERE slot = ? AND value = ? AND holder = -1"
 
 
@@ -170,6 +172,14 @@ class SqliteTransaction(SqliteSession):
         """Find; nothing can change before the transaction ends."""
         cursor = self._db.cursor()
         return [find_in(cursor, probe) for probe in probes]
+
+    async def held(self, values: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
+        """Return the values that somebody holds."""
+        return set(self._db.executemany(_HELD, values))
+
+    async def append(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run a plain INSERT once per row."""
+        self._db.executemany(statement, rows)
 
     async def replays(self, keys: Sequence[tuple[int, bytes]]) -> dict[tuple[int, bytes], Kept]:
         """Return the kept answers of requests."""

@@ -12,7 +12,8 @@ import asyncpg  # type: ignore[import-untyped]
 
 from onymous.app import calm_collector
 from onymous.app import running as running_core
-from onymous.flows.importing import Importer, Job, Ready
+from onymous.flows.files import Job, NoRejects, Ready
+from onymous.flows.importing import Importer
 from onymous.lab.bench.rows import Bench, Line
 from onymous.lab.bench.traffic import SERVER_KEY
 from onymous.store.sqlite import connect
@@ -78,7 +79,7 @@ async def _run(bench: Bench, url: str) -> float:
         caller = core.directory.find(SERVER_KEY)
         assert caller is not None
         job = Job(caller=caller, name=b"bench", now_ms=time.time_ns() // 1_000_000)
-        importer = Importer(core.store, core.events, job, lambda r: None, lambda n: None)
+        importer = Importer(core.store, core.events, job, NoRejects(), lambda n: None)
         start = time.perf_counter()
         report = await importer.run(rows(ROWS))
         took = time.perf_counter() - start

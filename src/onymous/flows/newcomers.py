@@ -1,0 +1,164 @@
+"""Rows of files that meet nobody: each makes a new person, many are written at once.
+
+Such a row has nothing to decide. What makes it one is checked in the transaction that writes it:
+nobody holds any of its lookup values, and no other row of the same piece has one of them. All
+other rows are decided one after the other, as requests are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from onymous.flows.identity import CODE_OF, NAME_OF
+from onymous.flows.labels import lookup_keys
+from onymous.flows.tenants import Caller
+from onymous.rules.identifiers import clean
+from onymous.rules.identity import is_person
+from onymous.rules.ledger import ATTACHED, CREATED, Change, Entry
+from onymous.rules.profiles import Person
+from onymous.rules.records import KNOWN, Value
+from onymous.rules.rows import plain_person
+from onymous.store import history_sql, sql
+from onymous.store.packing import SLOTS
+from onymous.store.port import Transaction
+
+_encode = msgspec.msgpack.Encoder().encode
+#: ledger entries named by one job
+MOST_NAMED = 512
+#: a new record begins with this change
+_MADE = Change(CREATED)
+
+
+#: (slot, value) of what a row is looked up by
+Looked = Sequence[tuple[int, str]]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where the rows of a file go."""
+
+    caller: Caller
+    pool: int
+    now_ms: int
+    max_values: int
+
+
+class Newcomer(msgspec.Struct, gc=False):
+    """A row that makes a new person, unless somebody has one of its values."""
+
+    #: type code -> comparison key, in type order
+    keys: dict[int, str]
+    #: type name -> received spelling where it differs
+    spelling: dict[str, str]
+    looked: Looked
+    person: Person
+    body: bytes
+
+
+def newcomer(place: Place, raw: Mapping[str, Any], at_ms: int, body: bytes) -> Newcomer | None:
+    """Return a row as a newcomer, or None where it must be decided like a request."""
+    caller = place.caller
+    given = raw.get("user_identities")
+    person = plain_person(raw, caller.input, place.now_ms, at_ms)
+    if person is None or type(given) is not dict or caller.strict_uac:
+        return None
+    plan = caller.plan
+    cleaned = clean(given, strict=False, folding=plan.folding, blocked=plan.blocked)
+    if cleaned.skipped or not cleaned.keys or len(cleaned.keys) > place.max_values:
+        return None
+    keys = {CODE_OF[name]: key for name, key in cleaned.keys.items()}
+    base = place.pool * SLOTS
+    looked = [(base + code, key) for code, key in lookup_keys(keys, plan).items()]
+    return Newcomer(keys, cleaned.spelling, looked, person, body) if looked else None
+
+
+async def strangers(tx: Transaction, looked: Sequence[Looked]) -> list[bool]:
+    """Claim what rows are looked up by; return which of them meet nobody, nor another row."""
+    values = [pair for some in looked for pair in some]
+    once: set[tuple[int, str]] = set()
+    twice = await tx.held(values)
+    for pair in values:
+        (twice if pair in once else once).add(pair)
+    return [bool(some) and twice.isdisjoint(some) for some in looked]
+
+
+async def welcome(
+    tx: Transaction, place: Place, some: Sequence[Newcomer], packed: Iterable[tuple[int, bytes]]
+) -> list[int]:
+    """Write newcomers that meet nobody; `packed` are their bodies. Returns their numbers."""
+    if not some:
+        return []
+    pids = await tx.numbers("pid", len(some))
+    await tx.append(sql.PROFILE_ADD, _profiles(place, some, pids))
+    await tx.append(sql.IDENTITY_ADD, _identities(place, some, pids))
+    numbers = await tx.numbers("ledger", len(some))
+    await tx.append(sql.LEDGER_ADD, _entries(place, some, pids, numbers))
+    await tx.append(history_sql.BATCH_ADD, _batches(place, some, pids, packed))
+    workspace = place.caller.workspace
+    persons = [
+        (pid, workspace, n.person.stored_ms, _encode(n.person))
+        for pid, n in zip(pids, some, strict=True)
+    ]
+    await tx.append(history_sql.PERSON_NEW, persons)
+    for start in range(0, len(numbers), MOST_NAMED):
+        named = _encode(numbers[start : start + MOST_NAMED])
+        await tx.run(sql.JOB_ADD, "identity_changed", place.now_ms, named)
+    return pids
+
+
+def _profiles(place: Place, some: Sequence[Newcomer], pids: list[int]) -> list[tuple[Any, ...]]:
+    now, plan = place.now_ms, place.caller.plan
+    origin = (now, now, place.caller.workspace, place.caller.input)
+    out = []
+    for pid, n in zip(pids, some, strict=True):
+        shown, mask = n.spelling, 0
+        values = []
+        for code, key in n.keys.items():
+            mask |= 1 << code
+            values.append(Value(code, key, shown.get(NAME_OF[code]) if shown else None, *origin))
+        flags = KNOWN if is_person(mask, plan) else 0
+        out.append((pid, place.pool, now, now, flags, None, _encode(values)))
+    return out
+
+
+def _identities(place: Place, some: Sequence[Newcomer], pids: list[int]) -> list[tuple[Any, ...]]:
+    """Return lookup rows in the order of their key: written the faster."""
+    base, unique = place.pool * SLOTS, place.caller.plan.unique
+    out: list[tuple[Any, ...]] = [
+        (base + code, key, 0 if unique >> code & 1 else pid, pid, None)
+        for pid, n in zip(pids, some, strict=True)
+        for code, key in n.keys.items()
+    ]
+    out.sort()
+    return out
+
+
+def _entries(
+    place: Place, some: Sequence[Newcomer], pids: list[int], numbers: list[int]
+) -> list[tuple[Any, ...]]:
+    caller, now = place.caller, place.now_ms
+    out = []
+    for pid, seq, n in zip(pids, numbers, some, strict=True):
+        shown, changes = n.spelling, [_MADE]
+        for code, key in n.keys.items():
+            changes.append(Change(ATTACHED, code, key, shown.get(NAME_OF[code]) if shown else None))
+        entry = Entry("feed", caller.workspace, caller.input, None, changes)
+        out.append((seq, pid, now, _encode(entry)))
+    return out
+
+
+def _batches(
+    place: Place,
+    some: Sequence[Newcomer],
+    pids: list[int],
+    packed: Iterable[tuple[int, bytes]],
+) -> list[tuple[Any, ...]]:
+    now, where = place.now_ms, (place.caller.workspace, place.caller.input)
+    return [
+        (pid, at, 0, now - at, now, *where, None, dictionary, body)
+        for pid, at, (dictionary, body) in zip(
+            pids, (n.person.last_ms for n in some), packed, strict=True
+        )
+    ]

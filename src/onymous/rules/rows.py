@@ -1,0 +1,43 @@
+"""Rows of files that only say who somebody is and what they are like: the person they make.
+
+The same as reading a batch and applying it to somebody new, for the rows most files are made of.
+Whatever else a row says is left to the ordinary way (rules/events.py, rules/profiles.py).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from onymous.rules.attributes import (
+    MOST_ATTRIBUTES,
+    MOST_VALUE,
+    attribute_name,
+    attribute_value,
+)
+from onymous.rules.profiles import Attribute, Person
+
+_PLAIN = frozenset({"user_identities", "user_attributes", "environment"})
+#: columns of files have few names
+_name = functools.lru_cache(4096)(attribute_name)
+
+
+def plain_person(raw: Mapping[str, Any], input_id: int, now_ms: int, at_ms: int) -> Person | None:
+    """Return the person a row makes of somebody new, or None where it says more than that."""
+    given = raw.get("user_attributes") or {}
+    if not raw.keys() <= _PLAIN or at_ms < 0 or type(given) is not dict:
+        return None
+    if len(given) > MOST_ATTRIBUTES:
+        return None
+    attributes: dict[str, Attribute] = {}
+    for key, value in given.items():
+        name = _name(key)
+        if type(value) is not str or len(value) > MOST_VALUE or not value.isprintable():
+            value, why = attribute_value(value)
+            if why:
+                return None
+        if name is None or name in attributes:
+            return None
+        attributes[name] = Attribute(value, at_ms)
+    return Person(at_ms, at_ms, now_ms, attributes, inputs={input_id: (at_ms, at_ms)}, batches=1)
