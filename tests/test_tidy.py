@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": {"*"},
     "library": {"app", "settings", "flows", "rules"},
     "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"}
-    | {"store.sql", "store.history_sql", "store.sqlite", "store.port"},
+    | {"store.sql", "store.history_sql", "store.sqlite", "store.finding", "store.port"},
     "commands": {"app", "serving", "library", "lab", "settings", "logs", "crypto", "flows"}
     | {"store.port", "processes", "rules", "readers"},
     "cli": {"commands"},

@@ -24,8 +24,9 @@ from onymous.lab.bench.stage import (
 from onymous.lab.bench.traffic import PEOPLE
 from onymous.library import open as open_library
 from onymous.settings import Settings, load
+from onymous.store.finding import find_in
 from onymous.store.port import Probe
-from onymous.store.sqlite import connect, find_in
+from onymous.store.sqlite import connect
 
 #: a round counts only if the server's core was this busy
 BUSY = 0.90

@@ -1,0 +1,75 @@
+"""One probe answered on an open connection of the embedded engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+
+from onymous.rules.records import Record
+from onymous.store import sql
+from onymous.store.packing import SLOTS, unpack_record
+from onymous.store.port import CROWDED, FEW, Found, Probe
+
+_ARM = (
+    "SELECT * FROM (SELECT {n}, i.holder, i.pid FROM identity i"
+    " WHERE i.slot = ? AND i.value = ? ORDER BY i.holder LIMIT " + str(FEW + 1) + ")"
+)
+#: one statement per number of identities: a single round through the engine
+_FIND = [" UNION ALL ".join(_ARM.format(n=n) for n in range(count)) for count in range(65)]
+#: the counted people of a crowded value stand in its marker row
+_CROWD = "SELECT pid FROM identity WHERE slot = ? AND value = ? AND holder = -1"
+
+
+def find_in(cursor: apsw.Cursor, probe: Probe) -> Found:
+    """Answer one probe; `cursor` is used again and again, as making one costs half a lookup."""
+    execute: Callable[..., Any] = cursor.execute
+    codes = list(probe.keys)
+    records: dict[int, Record] = {}
+    holders: dict[tuple[int, str], list[int]] = {}
+    crowded: dict[int, int] = {}
+    if codes:
+        base = probe.pool * SLOTS
+        args: list[object] = []
+        for code, key in probe.keys.items():
+            args += (base + code, key)
+        held: dict[int, None] = {}
+        for arm, holder, pid in execute(_FIND[len(codes)], args).fetchall():
+            code = codes[arm]
+            if holder == CROWDED:
+                crowded[code] = 0
+            elif code not in crowded:
+                holders.setdefault((code, probe.keys[code]), []).append(pid)
+                held[pid] = None
+        for pid in held:
+            for row in execute(sql.PROFILE_BY_PID, (pid,)).fetchall():
+                records[pid] = unpack_record(row)
+    for code in crowded:
+        _find_crowded(cursor, probe, code, records, holders, crowded)
+    if probe.also or crowded:
+        for also in (*probe.also, probe.previous) if crowded else probe.also:
+            if also is not None and also not in records:
+                for row in execute(sql.PROFILE_BY_PID, (also,)).fetchall():
+                    records[also] = unpack_record(row)
+    return Found(list(records.values()), holders, crowded)
+
+
+def _find_crowded(
+    cursor: apsw.Cursor,
+    probe: Probe,
+    code: int,
+    records: dict[int, Record],
+    holders: dict[tuple[int, str], list[int]],
+    crowded: dict[int, int],
+) -> None:
+    """Read the latest records of a value held by very many, at constant cost."""
+    where = (probe.pool * SLOTS + code, probe.keys[code])
+    crowded[code] = cursor.execute(_CROWD, where).get
+    found = holders.setdefault((code, probe.keys[code]), [])
+    found.clear()
+    rows: list[Any] = cursor.execute(sql.RECENT, where).fetchall()
+    for row in rows:
+        if row[1] not in records:
+            records[row[1]] = unpack_record(row[1:])
+        found.append(row[1])
