@@ -23,7 +23,7 @@ from onymous.flows.files import Job, Ready, Rejected, Rejects, Report, Row
 from onymous.flows.newcomers import Place, newcomer, strangers, welcome
 from onymous.flows.taking import Incoming, Take, Taken
 from onymous.rules.errors import Busy, Refusal
-from onymous.rules.events import AHEAD_MS
+from onymous.rules.times import AHEAD_MS
 from onymous.store import sql
 from onymous.store.packing import slot
 from onymous.store.port import LostRace, Probe, Store, Transaction
