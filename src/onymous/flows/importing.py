@@ -26,7 +26,7 @@ from onymous.rules.errors import Busy, Refusal
 from onymous.rules.times import AHEAD_MS
 from onymous.store import sql
 from onymous.store.packing import slot
-from onymous.store.port import LostRace, Probe, Store, Transaction
+from onymous.store.port import LostRace, Store, Transaction
 
 #: rows of one transaction
 TOGETHER = 2_048
@@ -247,10 +247,9 @@ class Importer:
         question = Question(
             op="feed", caller=place.caller, environment=environment, known={}, now_ms=place.now_ms
         )
-        probe = Probe(place.pool, {})
         for row, pid in zip(piece.new, piece.pids, strict=True):
             if row.newcomer is not None:
-                journal.note(question, probe, row.newcomer.keys, pid)
+                journal.note(question, place.pool, row.newcomer.keys, None, pid)
 
     def _taken(self, taken: Taken) -> None:
         for note in taken.notes:

@@ -12,8 +12,7 @@ from typing import Any
 
 import msgspec
 
-from onymous.flows.identity import CODE_OF, NAME_OF
-from onymous.flows.labels import lookup_keys
+from onymous.flows.identity import CODE_OF, NAME_OF, lookup_keys
 from onymous.flows.tenants import Caller
 from onymous.rules.identifiers import clean
 from onymous.rules.identity import is_person
