@@ -2,6 +2,7 @@
 
 Their short names: `dt` kind, `ct` created, `msgs` events, `ui` identities by number, `ua`
 attributes, `uad` removed ones, `das` device stamp, `di` device, `ai` application, `con` consent.
+What one kind of event says is in `native_events`.
 """
 
 from __future__ import annotations
@@ -9,50 +10,65 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from onymous.rules.native_events import named, read_event
+
 #: numbers of identity types on this wire
 _USER = "other customerid facebook twitter google microsoft yahoo email alias"
 _MORE = "facebookcustomaudienceid other2 other3 other4 other5 other6 other7 other8 other9 other10"
 _LAST = "mobile_number phone_number_2 phone_number_3 ios_idfa ios_idfv push_token"
 _IDENTITIES = [*_USER.split(), *_MORE.split(), *_LAST.split(), "device_application_stamp"]
-_KINDS = {
-    "ss": "session_start",
-    "se": "session_end",
-    "e": "custom_event",
-    "v": "screen_view",
-    "cm": "commerce_event",
-    "o": "opt_out",
-    "x": "crash_report",
-    "pr": "push_registration",
-    "fr": "first_run",
-    "ast": "application_state_transition",
-    "pm": "push_message",
-    "bc": "breadcrumb",
-    "npe": "network_performance",
-    "pro": "profile",
-    "uac": "user_attribute_change",
-    "uic": "user_identity_change",
-}
 _DEVICE = {
+    "b": "brand",
+    "p": "product",
+    "dn": "device",
+    "bid": "build_identifier",
+    "vr": "build_version_release",
     "dma": "device_manufacturer",
     "dmdl": "device_model",
-    "dn": "device_name",
     "dp": "platform",
     "dosv": "os_version",
+    "dsh": "screen_height",
+    "dsw": "screen_width",
+    "dpi": "screen_dpi",
+    "dc": "device_country",
     "dll": "locale_language",
     "dlc": "locale_country",
     "tz": "timezone_offset",
+    "tzn": "timezone_name",
+    "dst": "supports_telephony",
+    "dsnfc": "has_nfc",
+    "dbe": "bluetooth_enabled",
+    "dbv": "bluetooth_version",
+    "it": "is_tablet",
+    "se": "push_notification_sound_enabled",
+    "ve": "push_notification_vibrate_enabled",
     "nc": "network_country",
-    "b": "brand",
-    "p": "product",
+    "nca": "network_carrier",
+    "mnc": "network_code",
+    "mcc": "network_mobile_country_code",
+    "ant": "radio_access_technology",
+    "arc": "cpu_architecture",
     "lat": "limit_ad_tracking",
+    "atts": "att_authorization_status",
+    "attt": "att_timestamp_unixtime_ms",
     "aid": "ios_advertising_id",
     "vid": "ios_idfv",
     "gaid": "android_advertising_id",
     "duid": "android_uuid",
+    "anid": "android_uuid",
     "to": "push_token",
     "fireadid": "fire_advertising_id",
+    "rida": "roku_advertising_id",
+    "rpb": "roku_publisher_id",
 }
-_ACTIONS = {"p": "purchase", "r": "refund"}
+_APPLICATION = {
+    "an": "application_name",
+    "av": "application_version",
+    "abn": "application_build_number",
+    "apn": "package",
+    "ir": "install_referrer",
+    "asaa": "apple_search_ads_attributes",
+}
 
 
 def from_native(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,17 +81,17 @@ def from_native(raw: Mapping[str, Any]) -> dict[str, Any]:
         "user_identities": _identities(raw.get("ui")),
         "user_attributes": _dict(raw.get("ua")),
         "deleted_user_attributes": _list(raw.get("uad")),
-        "device_info": {
-            name: value
-            for short, value in _dict(raw.get("di")).items()
-            if (name := _DEVICE.get(short, short)) and value is not None
-        },
+        "device_info": named(_dict(raw.get("di")), _DEVICE, keep=True),
+        "application_info": named(_dict(raw.get("ai")), _APPLICATION),
         "consent_state": _consent(raw.get("con")),
         "integration_attributes": _dict(raw.get("ia")),
-        "events": [_event(m) for m in _list(raw.get("msgs")) if isinstance(m, dict)],
+        "events": [read_event(m) for m in _list(raw.get("msgs")) if isinstance(m, dict)],
     }
     if raw.get("sdk") is not None:
         out["sdk_version"] = raw["sdk"]
+    plan = _dict(_dict(raw.get("ctx")).get("dpln"))
+    if plan.get("id"):
+        out["context"] = {"data_plan": {"plan_id": plan["id"], "plan_version": plan.get("v")}}
     return out
 
 
@@ -111,65 +127,3 @@ def _consent(given: Any) -> dict[str, Any]:
             if isinstance(facts, dict)
         }
     return out
-
-
-def _event(message: Mapping[str, Any]) -> dict[str, Any]:
-    kind = _KINDS.get(str(message.get("dt")), str(message.get("dt") or "unknown"))
-    data: dict[str, Any] = {
-        "timestamp_unixtime_ms": message.get("ct"),
-        "source_message_id": message.get("id"),
-        "session_uuid": message.get("sid"),
-        "session_start_unixtime_ms": message.get("sct"),
-        "custom_attributes": message.get("attrs"),
-    }
-    name = message.get("n")
-    if kind == "custom_event":
-        data |= {"event_name": name, "custom_event_type": str(message.get("et", "other")).lower()}
-    elif kind == "screen_view":
-        data["screen_name"] = name
-    elif kind == "user_attribute_change":
-        data |= {
-            "user_attribute_name": name,
-            "new": message.get("nv"),
-            "old": message.get("ov"),
-            "deleted": message.get("d"),
-            "is_new_attribute": message.get("na"),
-        }
-    elif kind == "opt_out":
-        data["is_opted_out"] = message.get("s")
-    elif kind == "commerce_event":
-        data |= _commerce(message)
-    elif kind == "push_registration":
-        data |= {"registration_token": message.get("to"), "register": message.get("r", True)}
-    return {"event_type": kind, "data": {k: v for k, v in data.items() if v is not None}}
-
-
-def _commerce(message: Mapping[str, Any]) -> dict[str, Any]:
-    action = message.get("pd")
-    if not isinstance(action, dict):
-        return {}
-    named = str(action.get("an", "unknown"))
-    products = [
-        {
-            "id": p.get("id"),
-            "name": p.get("nm"),
-            "brand": p.get("br"),
-            "category": p.get("ca"),
-            "price": p.get("pr"),
-            "quantity": p.get("qt"),
-            "total_product_amount": p.get("tpa"),
-        }
-        for p in _list(action.get("pl"))
-        if isinstance(p, dict)
-    ]
-    return {
-        "currency_code": message.get("cu"),
-        "product_action": {
-            "action": _ACTIONS.get(named, named),
-            "transaction_id": action.get("ti"),
-            "total_amount": action.get("tr"),
-            "tax_amount": action.get("tt"),
-            "shipping_amount": action.get("ts"),
-            "products": products,
-        },
-    }
