@@ -208,7 +208,9 @@ def _device(person: Person, batch: Batch, seen: Seen) -> None:
     device.first_ms = min(device.first_ms, batch.first_ms)
     device.last_ms = max(device.last_ms, batch.last_ms)
     if newest:
-        device.platform = seen.platform
+        # a server that names a device does not say what it is
+        if "platform" in seen.info:
+            device.platform = seen.platform
         device.info |= seen.info
         if seen.limit_ad_tracking is not None:
             device.limit_ad_tracking = seen.limit_ad_tracking
