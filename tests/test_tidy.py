@@ -32,17 +32,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flows": {"rules", "outputs", "crypto"}
     | {"store.port", "store.sql", "store.tenants_sql", "store.packing", "store.history_sql"}
     | {"store.compression", "store.credentials_sql", "store.console_sql", "store.operation_sql"}
-    | {"store.configuration_sql"},
+    | {"store.configuration_sql", "store.backup_sql"},
     "web": {"flows", "rules", "limits", "crypto", "observe", "store.port"},
     "console": {"flows", "rules"},
     "worker": {"flows", "store.port"},
     "app": {"*"},
     "serving": {"*"},
+    "backups": {"*"},
+    "restoring": {"*"},
+    "checking": {"*"},
+    "doctor": {"*"},
     "library": {"app", "settings", "flows", "rules"},
     "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"}
     | {"store.sql", "store.history_sql", "store.sqlite", "store.finding", "store.port"},
     "commands": {"app", "serving", "library", "lab", "settings", "logs", "crypto", "flows"}
-    | {"store.port", "processes", "rules", "readers"},
+    | {"store.port", "processes", "rules", "readers"}
+    | {"backups", "restoring", "checking", "doctor"},
     "cli": {"commands"},
     "__init__": {"library"},
     "__main__": {"cli"},

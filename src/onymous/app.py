@@ -9,16 +9,19 @@ import logging
 import os
 import pathlib
 import secrets
+import shlex
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from onymous import worker
-from onymous.crypto import MasterKey, MpidCipher
+from onymous.crypto import KeyProblem, MasterKey, MpidCipher
 from onymous.flows.activity import Activity
 from onymous.flows.changes import Changes, publish
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics
+from onymous.flows.epochs import how_far, went_back
 from onymous.flows.events import Events
 from onymous.flows.explaining import Explainer
 from onymous.flows.history import Historian
@@ -32,12 +35,20 @@ from onymous.flows.reads import Reads
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.tenants import Directory
 from onymous.flows.tokens import Tokens
+from onymous.flows.tombstones import (
+    JOB,
+    JOB_ALL,
+    Tombstones,
+    database_id,
+    keep_promise,
+    remember_all,
+)
 from onymous.flows.undoing import Undoing
 from onymous.flows.upkeep import Upkeep, promise_drain
 from onymous.settings import SettingError, Settings
-from onymous.store import schema, sql
+from onymous.store import backup_sql, schema, sql
 from onymous.store.compression import Bodies
-from onymous.store.port import Store
+from onymous.store.port import Store, StoreError
 from onymous.store.postgres import PostgresStore
 from onymous.store.sqlite import SqliteStore
 
@@ -47,6 +58,13 @@ log = logging.getLogger("onymous")
 SEEN_EVERY_S = 20.0
 TICK_S = 1.0
 UPKEEP_EVERY_S = 30.0
+#: seconds a command that prints the master key may take
+COMMAND_S = 30
+WENT_BACK = (
+    "the database is older than it was: it came back from a backup or lost its latest changes,"
+    " and would give numbers to new people that others have had; stop every server and run"
+    " `onymous restore --new-epoch`"
+)
 
 
 def open_store(url: str, *, commit_delay_ms: float = 0.0) -> Store:
@@ -68,14 +86,41 @@ def master_key_path(settings: Settings) -> pathlib.Path:
     return pathlib.Path(settings.store.removeprefix("sqlite:")) / "master.key"
 
 
-def master_key(settings: Settings) -> MasterKey:
-    """Load the operator's key: environment `ONYMOUS_MASTER_KEY`, else the file, made if missing."""
+def master_key(settings: Settings, *, make: bool = True) -> MasterKey:
+    """Load the operator's key: environment `ONYMOUS_MASTER_KEY`, a command, or a file.
+
+    The file is made where it is missing, unless `make` is off: then there is something sealed
+    already. Raises `KeyProblem`.
+    """
     text = os.environ.get("ONYMOUS_MASTER_KEY")
     if text:
         return MasterKey.from_text(text)
+    if settings.master_key_command:
+        return MasterKey.from_text(_asked(settings), lambda: _asked(settings))
     path = master_key_path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return MasterKey.from_file(path)
+    return MasterKey.from_file(path, make=make)
+
+
+def _asked(settings: Settings) -> str:
+    """Return what the operator's command prints; neither that nor its errors are ever logged."""
+    try:
+        words = shlex.split(settings.master_key_command)
+        done = subprocess.run(  # noqa: S603
+            words, capture_output=True, timeout=COMMAND_S, check=True, text=True
+        )
+    except subprocess.CalledProcessError as error:
+        raise KeyProblem(f"master_key_command ended with {error.returncode}") from None
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise KeyProblem(f"master_key_command cannot be run: {type(error).__name__}") from None
+    return done.stdout
+
+
+def backup_folder(settings: Settings) -> pathlib.Path:
+    """Return where backups lie, and what is remembered outside the database."""
+    if settings.backup_folder:
+        return pathlib.Path(settings.backup_folder)
+    return master_key_path(settings).parent / "backups"
 
 
 class Core:
@@ -97,12 +142,17 @@ class Core:
         self.bodies = Bodies()
         self.desk = Desk(self.store, self.seen, most_waiting=settings.max_waiting)
         self._keeper: asyncio.Task[None] | None = None
+        #: the database is older than it was known to be
+        self.went_back = False
 
     async def start(self) -> None:
         """Open the store, load keys and tenants, start the desk."""
         await self.store.start()
-        self.key = master_key(self.settings)
-        self.mpids = MpidCipher(await _mpid_key(self.store))
+        try:
+            await self._recognise()
+        except BaseException:
+            await self.store.close()
+            raise
         self.directory = Directory(self.store, self.key)
         await self.directory.load()
         self.reads = Reads()
@@ -111,11 +161,18 @@ class Core:
         self.resolver = Resolver(self.desk, self.mpids, self.diagnostics, self.journal)
         held = self.settings.max_waiting_event_bytes
         self.events = Events(self.resolver, self.bodies, most_held=held)
+        self.resolver.tombstones = self.tombstones
         self.profiles = Profiles(self.store, self.mpids)
         self.merging = Merging(self.resolver, self.store)
         await self.merging.refresh()
         async with self.store.read() as session:
             await self.bodies.load(session)
+        self._more()
+        await promise_drain(self.store, time.time_ns() // 1_000_000)
+        self.desk.start()
+        self._keeper = asyncio.create_task(self._keep_house())
+
+    def _more(self) -> None:
         self.upkeep = Upkeep(
             self.store,
             self.events,
@@ -132,9 +189,6 @@ class Core:
         self.explainer = Explainer(self.store, self.resolver, self.historian, self.journal)
         self.activity = Activity(self.store, self.historian, self.bodies)
         self.changes = Changes(self.store, self.historian)
-        await promise_drain(self.store, time.time_ns() // 1_000_000)
-        self.desk.start()
-        self._keeper = asyncio.create_task(self._keep_house())
 
     async def close(self) -> None:
         """Answer what waits, write what was written behind, close."""
@@ -143,6 +197,7 @@ class Core:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
         await self.desk.close()
+        await self.tombstones.close()
         await self.seen.flush(self.store)
         await self.diagnostics.flush(self.store)
         await self.journal.flush(self.store)
@@ -165,7 +220,18 @@ class Core:
             await self.spool.erase(body)
             await erase_from_journal(self.store, self.journal, body)
 
-        return {"drain_spool": drain, "journal_erase": forget}
+        async def remember(body: bytes) -> None:
+            await keep_promise(self.tombstones, body)
+
+        async def remember_erased(body: bytes) -> None:
+            await remember_all(self.store, self.tombstones)
+
+        return {
+            "drain_spool": drain,
+            "journal_erase": forget,
+            JOB: remember,
+            JOB_ALL: remember_erased,
+        }
 
     def together(self) -> dict[str, Together]:
         """Return what does all due jobs of a kind at once."""
@@ -175,9 +241,37 @@ class Core:
 
         return {"identity_changed": changed}
 
+    async def _recognise(self) -> None:
+        """Load the keys; raise `StoreError` for a database that is older than it was."""
+        async with self.store.read() as session:
+            sealed = await session.rows(backup_sql.SEALED_ANY)
+        self.key = master_key(self.settings, make=not sealed)
+        mpid_key = await _mpid_key(self.store)
+        self.mpids = MpidCipher(mpid_key)
+        self.tombstones = Tombstones(backup_folder(self.settings), database_id(mpid_key))
+        before = self.tombstones.mark()  # read first: the database only gets further
+        async with self.store.read() as session:
+            far = await how_far(session, time.time_ns() // 1_000_000)
+        if went_back(far, before):
+            raise StoreError(WENT_BACK)
+
+    async def _mark(self) -> None:
+        """Note outside how far the database is; find out whether it went back meanwhile."""
+        before = self.tombstones.mark()
+        async with self.store.read() as session:
+            far = await how_far(session, time.time_ns() // 1_000_000)
+        if self.went_back or went_back(far, before):
+            self.went_back = True
+            log.error(WENT_BACK)
+            return
+        try:
+            await asyncio.to_thread(self.tombstones.set_mark, far)
+        except OSError as error:
+            log.error("the backup folder cannot be written: %s; see doctor", error.strerror)
+
     async def ready(self) -> bool:
-        """Return whether the database answers, with a schema this version understands."""
-        if self.outdated:
+        """Return whether the database answers, is understood, and is not older than it was."""
+        if self.outdated or self.went_back:
             return False
         try:
             async with self.store.read() as session:
@@ -197,9 +291,11 @@ class Core:
                 await self.diagnostics.flush(self.store)
                 await self.reads.flush(self.store)
                 await self.merging.refresh()
-                if self.settings.work and time.monotonic() - kept > UPKEEP_EVERY_S:
+                if time.monotonic() - kept > UPKEEP_EVERY_S:
                     kept = time.monotonic()
-                    await self.upkeep.run(time.time_ns() // 1_000_000)
+                    await self._mark()
+                    if self.settings.work:
+                        await self.upkeep.run(time.time_ns() // 1_000_000)
                 if time.monotonic() - flushed > SEEN_EVERY_S:
                     flushed = time.monotonic()
                     await self.seen.flush(self.store)

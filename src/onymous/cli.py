@@ -4,6 +4,7 @@ Importing a file of `commands` adds its commands to the application.
 """
 
 from onymous.commands import (
+    backups,
     bench,
     check,
     configuration,
@@ -28,6 +29,7 @@ from onymous.commands.common import app
 
 #: every file that adds commands
 COMMANDS = (
+    backups,
     bench,
     check,
     configuration,

@@ -9,6 +9,8 @@ import hashlib
 import os
 import pathlib
 import secrets
+import time
+from collections.abc import Callable, Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -21,6 +23,9 @@ MOST = 1 << 62
 MOST_TEXTS = 50_000
 #: first byte of a sealed secret: how, and under which generation of key
 _SEAL = b"\x01"
+#: seconds between two looks at where a key comes from
+AGAIN_S = 2.0
+_SHAPE = "a master key is 32 bytes, written in URL-safe base64"
 
 
 class KeyProblem(Exception):
@@ -103,65 +108,154 @@ class MpidCipher:
 
 
 class MasterKey:
-    """Seals secrets at rest with AES-256-GCM (docs/decisions/0004)."""
+    """Seals secrets at rest with AES-256-GCM (docs/decisions/0004).
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) != 32:
-            raise KeyProblem("a master key is 32 bytes, written in URL-safe base64")
-        self._aead = AESGCM(key)
+    Holds one key or several: the first seals, all open, so that keys can be rotated. `again`
+    reads them anew where they come from; it is asked when something does not open.
+    """
+
+    def __init__(self, *keys: bytes, again: Callable[[], str] | None = None) -> None:
+        self._again = again
+        self._asked = -AGAIN_S
+        self._set(keys)
+
+    def _set(self, keys: Sequence[bytes]) -> None:
+        if not keys or any(len(key) != 32 for key in keys):
+            raise KeyProblem(_SHAPE)
+        self._keys = tuple(keys)
+        self._aeads = [AESGCM(key) for key in keys]
+        #: what tells keys apart; nothing of the key can be read from it
+        self.ids = tuple(key_id(key) for key in keys)
+
+    @property
+    def id(self) -> str:
+        """Return the id of the key that seals."""
+        return self.ids[0]
 
     @classmethod
-    def from_text(cls, text: str) -> MasterKey:
-        """Read a key from its text; raises `KeyProblem` for text that is none."""
-        try:
-            return cls(base64.urlsafe_b64decode(text.strip()))
-        except (binascii.Error, ValueError):
-            raise KeyProblem("a master key is 32 bytes, written in URL-safe base64") from None
+    def from_text(cls, text: str, again: Callable[[], str] | None = None) -> MasterKey:
+        """Read keys from text, apart by spaces or lines; raises `KeyProblem` for text that is none.
+
+        The first one seals.
+        """
+        return cls(*_keys(text), again=again)
 
     @classmethod
-    def from_file(cls, path: pathlib.Path) -> MasterKey:
-        """Read a key file; made with mode 0600 where it is missing.
+    def from_file(cls, path: pathlib.Path, *, make: bool = True) -> MasterKey:
+        """Read a key file; made with mode 0600 where it is missing, unless `make` is off.
 
         Raises `KeyProblem` for a file others can read or that holds no key.
         """
-        if not path.exists():
+        if make and not path.exists():
             _make(path)
-        if os.name == "posix" and path.stat().st_mode & 0o077:
-            raise KeyProblem("the master key file can be read by others: chmod 600 it")
-        try:
-            return cls.from_text(path.read_text("ascii"))
-        except UnicodeDecodeError:
-            raise KeyProblem("the master key file holds no key") from None
+        return cls.from_text(_read_key_file(path), lambda: _read_key_file(path))
+
+    def first_only(self) -> MasterKey:
+        """Return the key that seals alone."""
+        return MasterKey(self._keys[0])
+
+    def text(self) -> str:
+        """Return the keys as they stand in a key file. For key files only."""
+        return "".join(base64.urlsafe_b64encode(key).decode() + "\n" for key in self._keys)
 
     def seal(self, plain: bytes, context: bytes) -> bytes:
         """Seal a secret; it opens only with the same context."""
         nonce = secrets.token_bytes(12)
-        return _SEAL + nonce + self._aead.encrypt(nonce, plain, _SEAL + context)
+        return _SEAL + nonce + self._aeads[0].encrypt(nonce, plain, _SEAL + context)
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
         """Open what `seal` made; raises `KeyProblem` if key or context differ."""
         if sealed[:1] != _SEAL or len(sealed) < 29:
             raise KeyProblem("a stored secret is damaged or of a newer version")
-        try:
-            return self._aead.decrypt(sealed[1:13], sealed[13:], _SEAL + context)
-        except InvalidTag:
+        plain = self._open(sealed, context)
+        if plain is None and self._read_again():
+            plain = self._open(sealed, context)
+        if plain is None:
             raise KeyProblem(
                 "the master key does not open the stored secrets: is it the key of this database?"
-            ) from None
+            )
+        return plain
+
+    def _open(self, sealed: bytes, context: bytes) -> bytes | None:
+        for aead in self._aeads:
+            with contextlib.suppress(InvalidTag):
+                return aead.decrypt(sealed[1:13], sealed[13:], _SEAL + context)
+        return None
+
+    def _read_again(self) -> bool:
+        """Read the keys where they come from; return whether they are others now."""
+        if self._again is None or time.monotonic() - self._asked < AGAIN_S:
+            return False
+        self._asked = time.monotonic()
+        try:
+            keys = _keys(self._again())
+        except KeyProblem:
+            return False
+        if keys == list(self._keys):
+            return False
+        self._set(keys)
+        return True
+
+    def __repr__(self) -> str:
+        return f"MasterKey({self.id})"
+
+
+def key_id(key: bytes) -> str:
+    """Return what a master key is recognised by."""
+    return hashlib.blake2b(key, digest_size=4, person=b"onymous key").hexdigest()
+
+
+def new_master_key() -> str:
+    """Return the text of a new master key."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def _keys(text: str) -> list[bytes]:
+    try:
+        keys = [base64.urlsafe_b64decode(word) for word in text.split()]
+    except (binascii.Error, ValueError):
+        raise KeyProblem(_SHAPE) from None
+    if not keys or any(len(key) != 32 for key in keys):
+        raise KeyProblem(_SHAPE)
+    return keys
+
+
+def _read_key_file(path: pathlib.Path) -> str:
+    try:
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise KeyProblem("the master key file can be read by others: chmod 600 it")
+        return path.read_text("ascii")
+    except UnicodeDecodeError:
+        raise KeyProblem("the master key file holds no key") from None
+    except OSError as error:
+        raise KeyProblem(
+            f"the master key file {path} cannot be read ({error.strerror}): a backup never holds"
+            " it; put your copy of it there"
+        ) from None
+
+
+def write_key_file(path: pathlib.Path, text: str) -> None:
+    """Replace a key file at once: whoever reads it finds the old keys or the new ones."""
+    mine = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    _write(mine, text.encode("ascii"))
+    mine.replace(path)
 
 
 def _make(path: pathlib.Path) -> None:
     """Write a new key beside its place and link it there: whoever comes second reads the first."""
-    text = base64.urlsafe_b64encode(secrets.token_bytes(32)) + b"\n"
     mine = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    _write(mine, new_master_key().encode() + b"\n")
+    with contextlib.suppress(FileExistsError):
+        os.link(mine, path)
+    mine.unlink()
+
+
+def _write(path: pathlib.Path, text: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    with contextlib.suppress(FileExistsError):
-        os.link(mine, path)
-    mine.unlink()
 
 
 def new_key_pair(prefix: str = "") -> tuple[str, str]:

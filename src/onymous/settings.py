@@ -41,6 +41,10 @@ TABLE: tuple[Setting, ...] = (
     Setting("tls_key", str, "", "private key (PEM) for https"),
     Setting("tls_dev", bool, False, "serve https with a throw-away certificate (development)"),
     Setting("master_key_file", str, "", "key that seals secrets; default: in the data folder"),
+    Setting("master_key_command", str, "", "command that prints the master key"),
+    Setting("backup_folder", str, "", "backups, and tombstones; default: beside the key"),
+    Setting("backup_keep_days", int, 30, "backups older than this are pruned", 1, 3_650),
+    Setting("backup_keep_last", int, 3, "so many backups are kept whatever their age", 1, 1_000),
     Setting("trusted_proxies", str, "", "comma-separated networks whose X-Forwarded-For counts"),
     Setting("work", bool, True, "do promised jobs and upkeep here; false: `onymous work` does"),
     Setting("stop_delay_s", float, 0.0, "after SIGTERM go on so long, /readyz says 503", 0, 600),
@@ -88,6 +92,10 @@ class Settings:
     tls_key: str
     tls_dev: bool
     master_key_file: str
+    master_key_command: str
+    backup_folder: str
+    backup_keep_days: int
+    backup_keep_last: int
     trusted_proxies: str
     work: bool
     stop_delay_s: float

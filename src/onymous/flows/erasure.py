@@ -6,17 +6,22 @@ that names it is not revived. No name can be read from it.
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from onymous.flows.answers import Answer, Done, Question
 from onymous.flows.desk import Desk
 from onymous.flows.identity import Resolver
+from onymous.flows.tombstones import ERASED as ERASED_LINE
+from onymous.flows.tombstones import Line, promise
 from onymous.flows.working import Working
 from onymous.rules.batches import usable
-from onymous.rules.errors import Refusal, UnknownMpid
+from onymous.rules.errors import NotRemembered, Refusal, UnknownMpid
 from onymous.rules.ledger import ERASED as ERASED_KIND
 from onymous.rules.ledger import Change, Entry
 from onymous.rules.records import ERASED, Record
+from onymous.rules.strategies import Plan
 from onymous.store import history_sql, sql
 from onymous.store.port import Found, Kept, Probe
 
@@ -51,6 +56,22 @@ def _one_person(merged: dict[int, int], pid: int) -> tuple[int, ...]:
     return tuple(whole)
 
 
+def erase_record(
+    working: Working, record: Record, plan: Plan, origin: tuple[int, int, str | None]
+) -> None:
+    """Erase one record in a transaction; `origin` is its workspace, input and request id."""
+    pid = record.pid
+    working.forget(record, plan)
+    record.flags, record.source = ERASED, None
+    working.extra.append((sql.PROFILE_ERASE, (ERASED, _encode([]), pid)))
+    working.redact.append(pid)
+    for statement in _HISTORY:
+        working.extra.append((statement, (pid,)))
+    for statement in _POINTERS:
+        working.extra.append((statement, (pid, pid)))
+    working.note(pid, working.now_ms, Entry("erase", *origin, [Change(ERASED_KIND)]))
+
+
 class _Erase:
     """One erasure at the desk."""
 
@@ -65,6 +86,8 @@ class _Erase:
         self._pids = _one_person(resolver.merged, pid)
         self.probe = Probe(self._pool, {}, None, self._pids)
         self._answer: Answer | None = None
+        #: what must be remembered outside before this is acknowledged
+        self._gone: list[Line] = []
 
     def look(self, found: Found, desk: Desk) -> bool:
         """An erasure always writes."""
@@ -73,37 +96,47 @@ class _Erase:
     def act(self, working: Working, again: Kept | None) -> bytes | None:
         """Remove the values, redact the ledger, leave a tombstone."""
         working.now_ms = self._question.now_ms
+        self._gone = []
         record = working.records.get(self._pid)
         if record is None or not usable(record, self._pool):
+            if record is not None and record.pool == self._pool and record.flags & ERASED:
+                # the answer to the first request may not have come because of the outside
+                self._gone = [Line(ERASED_LINE, working.now_ms, self._pid, self._pool)]
             self._answer = Answer(refusal=UnknownMpid())
             return None
         for pid in self._pids:
             part = working.records.get(pid)
             if part is not None and usable(part, self._pool):
-                self._erase(working, part)
+                erase_record(working, part, self._question.caller.plan, self._origin)
+                self._gone.append(Line(ERASED_LINE, working.now_ms, pid, self._pool))
+        statement, row = promise(self._gone, working.now_ms)
+        working.extra.append((statement, row))
         self._answer = Answer(mpid=self._resolver.mpids.text(record.pid))
         return None
 
-    def _erase(self, working: Working, record: Record) -> None:
-        question, pid = self._question, record.pid
-        caller = question.caller
-        working.forget(record, caller.plan)
-        record.flags, record.source = ERASED, None
-        working.extra.append((sql.PROFILE_ERASE, (ERASED, _encode([]), pid)))
-        working.redact.append(pid)
-        for statement in _HISTORY:
-            working.extra.append((statement, (pid,)))
-        for statement in _POINTERS:
-            working.extra.append((statement, (pid, pid)))
-        entry = Entry(
-            "erase", caller.workspace, caller.input, question.request_id, [Change(ERASED_KIND)]
-        )
-        working.note(pid, question.now_ms, entry)
+    @property
+    def _origin(self) -> tuple[int, int, str | None]:
+        caller = self._question.caller
+        return caller.workspace, caller.input, self._question.request_id
 
     def finish(self) -> None:
-        """Answer: what was decided is durable."""
-        if self._answer is not None:
+        """Answer, once what was decided is remembered outside the database too."""
+        if self._answer is None:
+            return
+        outside = self._resolver.tombstones
+        if outside is None or not self._gone:
             self._done(self._answer)
+            return
+        remembered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        remembered.add_done_callback(self._acknowledge)
+        outside.after(self._gone, remembered)
+
+    def _acknowledge(self, remembered: asyncio.Future[None]) -> None:
+        if remembered.exception() is None:
+            assert self._answer is not None
+            self._done(self._answer)
+        else:  # the promised job goes on trying; until then nobody may rely on it
+            self._done(Answer(refusal=NotRemembered()))
 
     def fail(self, error: Exception) -> None:
         """Answer with an error."""

@@ -12,6 +12,7 @@ from onymous.flows.answers import Answer, Done, Question, Recent, keep, kept
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.journal import Journal
+from onymous.flows.tombstones import Tombstones
 from onymous.flows.working import Origin, Working
 from onymous.rules.identifiers import BY_CODE, BY_NAME, Cleaned, clean
 from onymous.rules.identity import Ask, Decision, answer_flags, decide, protects
@@ -58,6 +59,8 @@ class Resolver:
         #: source -> destination of merges in force; refreshed now and then (flows/merging.py)
         self.merged: dict[int, int] = {}
         self.recent = Recent()
+        #: what erasures are remembered in, outside the database
+        self.tombstones: Tombstones | None = None
 
     def ask(self, question: Question, done: Done) -> None:
         """Answer a question: calls `done` once, now or after the commit it needs.

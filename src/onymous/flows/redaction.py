@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from onymous.flows.journal import LATE_MS, value_marks
-from onymous.rules.ledger import Entry
+from onymous.rules.ledger import ERASED, Entry
 from onymous.store import sql
 from onymous.store.port import Transaction
 
@@ -25,6 +25,8 @@ async def redact(tx: Transaction, pool: int, pids: list[int], now_ms: int) -> No
         out = []
         for seq, _, body in rows:
             entry = _entries.decode(bytes(body))
+            if all(change.kind == ERASED for change in entry.changes):
+                continue
             marks.update(value_marks(pool, [(c.code, c.key) for c in entry.changes if c.key]))
             for change in entry.changes:
                 change.key, change.shown = "", None

@@ -337,9 +337,11 @@ class Working:
             ],
         )
         await self._save_rows(tx)
-        if self.redact:
-            await redact(tx, records[self.redact[0]].pool, self.redact, self.now_ms)
         await self._save_ledger(tx)
+        # after the ledger: what this transaction did to an erased person goes too
+        for pool in sorted({records[pid].pool for pid in self.redact}):
+            theirs = [pid for pid in self.redact if records[pid].pool == pool]
+            await redact(tx, pool, theirs, self.now_ms)
         await tx.many(sql.REPLAY_PUT, self._replays)
         if self.batches:
             await keep_batches(tx, self.batches)

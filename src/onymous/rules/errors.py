@@ -225,6 +225,13 @@ class RateLimited(Refusal):
     hint = "Wait for Retry-After seconds."
 
 
+class NotRemembered(Refusal):
+    """The person is erased, but this could not be noted outside the database yet."""
+
+    code, status = "INTERNAL_ERROR", 503
+    hint = "Make the backup folder writable (onymous doctor), then send the request again."
+
+
 class Busy(Refusal):
     """Too many requests are waiting; try again."""
 

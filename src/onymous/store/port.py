@@ -105,6 +105,9 @@ class Transaction(Session, Protocol):
     async def numbers(self, name: str, count: int) -> list[int]:
         """Return `count` new increasing numbers of the sequence `pid` or `ledger`."""
 
+    async def skip(self, name: str, to: int) -> None:
+        """Never again give a number below `to` of a sequence; it never goes back."""
+
 
 class Store(Protocol):
     """An engine."""

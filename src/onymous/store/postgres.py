@@ -63,6 +63,11 @@ NUMBERS = {
     name: f"SELECT nextval('{name}_seq') FROM generate_series(1, $1::bigint)"
     for name in ("pid", "ledger")
 }
+SKIP = {
+    name: f"SELECT setval('{name}_seq', $1::bigint, false) FROM {name}_seq"
+    " WHERE last_value < $1::bigint"
+    for name in ("pid", "ledger")
+}
 
 Claim = tuple[int, str]
 
@@ -223,6 +228,10 @@ class PostgresTransaction(PostgresSession):
     async def numbers(self, name: str, count: int) -> list[int]:
         """Return new increasing numbers of a sequence; some may stay unused for ever."""
         return sorted(row[0] for row in await self._connection.fetch(NUMBERS[name], count))
+
+    async def skip(self, name: str, to: int) -> None:
+        """Never again give a number below `to` of a sequence; holds even if this is undone."""
+        await self._connection.fetch(SKIP[name], to)
 
     async def release(self) -> None:
         """Delete the claims; the last thing before the commit."""

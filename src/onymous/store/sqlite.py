@@ -20,7 +20,7 @@ from typing import Any
 import apsw
 
 from onymous.rules.records import Record
-from onymous.store import schema, sql
+from onymous.store import online_backup, schema, sql
 from onymous.store.finding import find_in
 from onymous.store.packing import SLOTS, unpack_record
 from onymous.store.port import (
@@ -133,6 +133,10 @@ class SqliteTransaction(SqliteSession):
         end: int = self._db.execute(statement, (count, name)).get
         return list(range(end - count, end))
 
+    async def skip(self, name: str, to: int) -> None:
+        """Never again give a number below `to` of a sequence."""
+        self._db.execute("UPDATE counter SET next = ? WHERE name = ? AND next < ?", (to, name, to))
+
 
 class SqliteStore:
     """A folder with one database; several processes may serve it."""
@@ -157,8 +161,13 @@ class SqliteStore:
     async def start(self) -> None:
         """Open the folder and bring the schema up to date."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        online_backup.refuse_unserved(self.path.parent)
         self._writer = connect(self.path)
-        _migrate(self._writer)
+        try:
+            _migrate(self._writer)
+        except BaseException:
+            self._writer.close()
+            raise
         self._reader = connect(self.path)
         self._finder = self._reader.cursor()
         self._writing = asyncio.Lock()
@@ -326,6 +335,8 @@ def _migrate(db: apsw.Connection) -> None:
 def _apply_migrations(db: apsw.Connection) -> None:
     tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'meta'"
     fresh = db.execute(tables).get == 0
+    if not fresh and online_backup.is_backup(db):
+        raise StoreError(online_backup.NOT_SERVED)
     version = 0 if fresh else int(db.execute(sql.META_GET, ("schema_version",)).get)
     if not fresh:
         needs = int(db.execute(sql.META_GET, ("compatible_version",)).get)
