@@ -135,6 +135,10 @@ class Limits:
         wait = self._inputs.count(number, self._clock(), per_second)
         return self._verdict(wait, "requests_per_second", "app")
 
+    def used(self, number: int, per_second: int) -> int:
+        """Return the share of its limit an input has used in this second, in percent."""
+        return min(100, self._inputs.get(number, self._clock())[1] * 100 // per_second)
+
     def address(self, address: str) -> Verdict:
         """Count a key-only request of an address."""
         if not self._address_limit:

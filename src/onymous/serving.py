@@ -27,7 +27,7 @@ from onymous.logs import log_request
 from onymous.managing import manager, public_only
 from onymous.measuring import Measuring
 from onymous.observe import Metrics
-from onymous.rules.errors import BodyTooLarge
+from onymous.rules.errors import BadHttp, BodyTooLarge, HeadTooLarge
 from onymous.settings import SettingError, Settings
 from onymous.stopping import Ending, Polite, notify
 from onymous.tls import throw_away
@@ -40,7 +40,7 @@ from onymous.web.changes import ChangesWeb
 from onymous.web.events import EventsWeb
 from onymous.web.glance import Glances
 from onymous.web.guard import Guard
-from onymous.web.hot import hot_protocol
+from onymous.web.hot import MOST_HEADERS, hot_protocol
 from onymous.web.identity import IdentityWeb, refused
 from onymous.web.merges import MergesWeb
 from onymous.web.oauth import OAuthWeb
@@ -68,7 +68,7 @@ def application(
     table = routes(
         identity,
         EventsWeb(core.resolver, core.events, auth, guard, bounds),
-        AliasWeb(core.resolver, core.store, auth, bounds),
+        AliasWeb(core.resolver, core.store, auth, bounds, guard),
         AboutWeb(core.ready, Measuring(core, metrics, limits, connections).text, ending),
         MergesWeb(core.merging, core.undoing, auth, bounds),
         ChangesWeb(core.changes, auth, ending),
@@ -279,8 +279,14 @@ class Server:
 
     def _config(self, app: Application, cert: str, key: str) -> uvicorn.Config:
         s = self.settings
-        too_large = raw(refused(BodyTooLarge(most=s.max_identity_body_bytes), None))
-        self._protocol = hot_protocol(app.hot(), s.max_identity_body_bytes, too_large, app.find_hot)
+        self._protocol = hot_protocol(
+            app.hot(),
+            s.max_identity_body_bytes,
+            app.find_hot,
+            too_large=raw(refused(BodyTooLarge(most=s.max_identity_body_bytes), None)),
+            head_too_large=raw(refused(HeadTooLarge(most=MOST_HEADERS), None)),
+            bad_http=raw(refused(BadHttp(), None)),
+        )
         config = uvicorn.Config(
             public_only(app) if s.manage_port else app,
             http=self._protocol,

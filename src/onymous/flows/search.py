@@ -22,6 +22,8 @@ from onymous.store.port import Session, Store
 
 #: holders on one page
 PAGE = 100
+#: up to so many holders come in the order of when they were seen; more of them by number
+SORTED = 500
 
 
 class _Hit(msgspec.Struct):
@@ -41,16 +43,21 @@ async def search_any(resolver: Resolver, store: Store, question: Question, page:
         return Answer(refusal=NoIdentities())
     pool = caller.pool(question.environment)
     async with store.read() as session:
-        hits = await _holders(session, pool, keys, (page + 1) * PAGE + 1)
-        for hit in hits:
-            written = await last_seen(session, hit.record.pid)
-            noted = resolver.desk.seen.seen_ms(hit.record.pid)
-            hit.seen_ms = max(hit.record.seen_ms, written, noted)
-    if not hits:
-        return Answer(refusal=NotFound())
-    hits.sort(key=lambda h: (_rank(h.matched, plan), -h.seen_ms, h.record.pid))
-    some = hits[page * PAGE : (page + 1) * PAGE]
-    best = hits[0]
+        hits = await _holders(session, pool, keys, max(SORTED, (page + 1) * PAGE) + 1)
+        if not hits:
+            return Answer(refusal=NotFound())
+        # the same order for every page: a page sorted by what it read itself would lose people
+        hits.sort(key=lambda h: (_rank(h.matched, plan), h.record.pid))
+        some = hits[page * PAGE : (page + 1) * PAGE]
+        if len(hits) <= SORTED:
+            await _see(resolver, session, hits)
+            hits.sort(key=lambda h: (_rank(h.matched, plan), -h.seen_ms, h.record.pid))
+            some = hits[page * PAGE : (page + 1) * PAGE]
+            best = hits[0]
+        else:
+            first = hits[:PAGE] + await _latest(session, pool, keys, hits[0].matched)
+            await _see(resolver, session, [*first, *some])
+            best = min(first, key=lambda h: (_rank(h.matched, plan), -h.seen_ms))
     logged_in, ephemeral = answer_flags(best.record, plan)
     return Answer(
         mpid=resolver.mpids.text(best.record.pid),
@@ -66,14 +73,41 @@ def _given(question: Question, code: int) -> object:
     return question.known.get(NAME_OF[code], "")
 
 
+async def _see(resolver: Resolver, session: Session, hits: list[_Hit]) -> None:
+    """Note when each holder was seen, also what is not written yet."""
+    for hit in hits:
+        written = await last_seen(session, hit.record.pid)
+        noted = resolver.desk.seen.seen_ms(hit.record.pid)
+        hit.seen_ms = max(hit.record.seen_ms, written, noted)
+
+
+async def _latest(session: Session, pool: int, keys: dict[int, str], matched: int) -> list[_Hit]:
+    """Return who was seen last among those that compete for the values that rank best."""
+    out = []
+    for code, key in keys.items():
+        if matched >> code & 1:
+            for row in await session.rows(sql.RECENT, slot(pool, code), key):
+                record = unpack_record(row[1:])
+                out.append(_Hit(record, _matched(record, keys)))
+    return out
+
+
+def _matched(record: Record, keys: dict[int, str]) -> int:
+    """Return the mask of the given values a record holds."""
+    bits = 0
+    for value in record.values:
+        bits |= (keys.get(value.code) == value.key) << value.code
+    return bits
+
+
 async def _holders(session: Session, pool: int, keys: dict[int, str], most: int) -> list[_Hit]:
     """Return the holders of each value, at most `most` per value."""
     hits: dict[int, _Hit] = {}
     for code, key in keys.items():
         for row in await session.rows(sql.HOLDERS, slot(pool, code), key, -1, most):
             record = unpack_record(row[1:])
-            hit = hits.setdefault(record.pid, _Hit(record, 0))
-            hit.matched |= 1 << code
+            if record.pid not in hits:
+                hits[record.pid] = _Hit(record, _matched(record, keys))
     return list(hits.values())
 
 

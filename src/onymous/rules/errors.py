@@ -141,6 +141,20 @@ class BodyTooLarge(Refusal):
     hint = "Send less at once."
 
 
+class HeadTooLarge(Refusal):
+    """The address and headers are larger than {most} bytes."""
+
+    code, status = "BAD_REQUEST", 431
+    hint = "Send fewer or shorter headers; identities and events belong in the body."
+
+
+class BadHttp(Refusal):
+    """This is not a valid HTTP request."""
+
+    code, status = "BAD_REQUEST", 400
+    hint = "Send HTTP/1.1; for https serve with --tls-cert, or with --tls-dev while developing."
+
+
 class NoSuchPath(Refusal):
     """There is nothing at this path."""
 

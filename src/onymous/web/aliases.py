@@ -15,6 +15,7 @@ from onymous.rules.errors import BadJson, EnvironmentMissing, Forbidden, Invalid
 from onymous.store.port import Store
 from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Call
+from onymous.web.guard import Guard
 from onymous.web.identity import ENVIRONMENTS, bounded, refused
 from onymous.web.wire import Reply, decode, inflate
 
@@ -48,16 +49,22 @@ class AliasWeb:
     """POST /v1/identity/{key}/alias."""
 
     def __init__(
-        self, resolver: Resolver, store: Store, authenticator: Authenticator, bounds: Bounds
+        self,
+        resolver: Resolver,
+        store: Store,
+        authenticator: Authenticator,
+        bounds: Bounds,
+        guard: Guard,
     ) -> None:
         self._resolver, self._store = resolver, store
-        self._auth, self._bounds = authenticator, bounds
+        self._auth, self._bounds, self._guard = authenticator, bounds, guard
 
     async def alias(self, call: Call) -> Reply:
         """Accept an alias: 202, or 400 and 403 for what can be told at once."""
         body = inflate(call.body, self._bounds.max_identity_body_bytes)
         key = call.parts["key"]
         who = self._auth.check(call.method, call.path, call.query, call.headers, body, key)
+        self._guard.batch(call, who)
         try:
             wanted: AliasBody = decode(_decoder, body)
         except BadJson as refusal:
@@ -75,21 +82,17 @@ class AliasWeb:
             body=body,
             key_only=who.key_only,
         )
-        answer = await request_alias(
-            self._resolver,
-            self._store,
-            question,
-            AliasRequest(
-                source_mpid=data.source_mpid,
-                destination_mpid=data.destination_mpid,
-                start_unixtime_ms=data.start_unixtime_ms,
-                end_unixtime_ms=data.end_unixtime_ms,
-                scope=data.scope,
-                device_application_stamp=data.device_application_stamp,
-                signed=not who.key_only,
-                copy=list(data.copy),
-            ),
+        asked = AliasRequest(
+            source_mpid=data.source_mpid,
+            destination_mpid=data.destination_mpid,
+            start_unixtime_ms=data.start_unixtime_ms,
+            end_unixtime_ms=data.end_unixtime_ms,
+            scope=data.scope,
+            device_application_stamp=data.device_application_stamp,
+            signed=not who.key_only,
+            copy=list(data.copy),
         )
+        answer = await request_alias(self._resolver, self._store, question, asked)
         if answer.refusal is not None:
             return refused(answer.refusal, question.request_id)
         return Reply(202, b"")

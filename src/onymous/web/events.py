@@ -50,10 +50,10 @@ _NATIVE = {"dt": "ac", "id": "onymous", "ct": 0, "dbg": False, "cue": True, "pmk
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def _answered(taken: Taken, server: bool) -> Reply:
+def _answered(taken: Taken, headers: tuple[tuple[bytes, bytes], ...]) -> Reply:
     if taken.refusal is not None:
         return refused(taken.refusal, None)
-    return Reply(202, b"{}", _RATE if server else ())
+    return Reply(202, b"{}", headers)
 
 
 class EventsWeb:
@@ -99,7 +99,8 @@ class EventsWeb:
             if isinstance(batch, dict) and batch.get("dt") != "h":
                 item = self._incoming(who, batch, body)
                 item.gate = self._guard.batch(call, who)
-                self._events.take(item, lambda taken: respond(_answered(taken, server)))
+                rates = self._rates(who) if server else ()
+                self._events.take(item, lambda taken: respond(_answered(taken, rates)))
                 return
         except (RateLimited, Forbidden) as refusal:
             respond(refused(refusal, None))
@@ -122,7 +123,8 @@ class EventsWeb:
         batch = decode(_any, body)
         if not isinstance(batch, dict):
             raise InvalidData(what="expected one batch, a JSON object")
-        return _answered(await self._take(self._incoming(who, batch, body)), True)
+        taken = await self._take(self._incoming(who, batch, body))
+        return _answered(taken, self._rates(who))
 
     async def bulk(self, call: Call) -> Reply:
         """POST /v2/bulkevents: at most 100 batches; those that cannot be used are set aside."""
@@ -154,7 +156,7 @@ class EventsWeb:
             if one.refusal is not None:
                 # the others are there: this one must not bring them a second time
                 await self._aside(item, type(one.refusal).__name__)
-        return Reply(202, b"{}", _RATE)
+        return Reply(202, b"{}", self._rates(who))
 
     # -- SDK events ---------------------------------------------------------------------------
 
@@ -191,7 +193,12 @@ class EventsWeb:
         except (InvalidData, MissingEventField, BatchTooLarge) as refusal:
             await self._aside(item, type(refusal).__name__)
             return Reply(202, b"{}")
-        return _answered(taken, False)
+        return _answered(taken, ())
+
+    def _rates(self, who: Credentials) -> tuple[tuple[bytes, bytes], ...]:
+        if not who.caller.requests_per_second:
+            return _RATE
+        return ((_RATE[0][0], b"%d" % self._guard.used(who)),)
 
     async def _take(self, item: Incoming) -> Taken:
         """Take a batch; return when it is durable and applied."""

@@ -68,6 +68,8 @@ class Glances:
         who = self._auth.known(headers) if isinstance(headers, Headers) else None
         if who is None or request.query or who.caller.fold_keys:
             return False
+        if who.caller.requests_per_second:
+            return False  # the answer tells how much of it is used
         question = self._question(op, who, request.body)
         if question is None:
             return False

@@ -28,10 +28,8 @@ class Guard:
     ) -> None:
         """Count a request. Key-only callers are limited per address and per (address, value)."""
         limits = self._limits
+        self._count(who)
         if not who.key_only:
-            limit = who.caller.requests_per_second
-            if limit:
-                self._raise(limits.input(who.caller.input, limit))
             return
         self._check_origin(headers, who)
         if limits.off:
@@ -55,16 +53,24 @@ class Guard:
 
     def batch(self, call: Call, who: Credentials) -> Door | None:
         """Count a call that brings batches; return what watches over those of a public key."""
+        self._count(who)
         if not who.key_only:
-            limit = who.caller.requests_per_second
-            if limit:
-                self._raise(self._limits.input(who.caller.input, limit))
             return None
         self._check_origin(call.headers, who)
         if self._limits.off:
             return None
         self._raise(self._limits.address(call.address))
         return Door(self._limits, call.address)
+
+    def used(self, who: Credentials) -> int:
+        """Return how many percent of its input's limit are used; 0 without one."""
+        limit = who.caller.requests_per_second
+        return self._limits.used(who.caller.input, limit) if limit else 0
+
+    def _count(self, who: Credentials) -> None:
+        limit = who.caller.requests_per_second
+        if limit:
+            self._raise(self._limits.input(who.caller.input, limit))
 
     @staticmethod
     def _check_origin(headers: Sequence[tuple[bytes, bytes]], who: Credentials) -> None:

@@ -24,6 +24,10 @@ Finder = Callable[[bytes, bytes], tuple[Handler, int] | None]
 MOST_DISCARDED = 64 << 20
 #: heads remembered, and the longest one
 MOST_HEADS, MOST_HEAD = 2_000, 2_048
+#: bytes of a head (address and headers) that arrives in pieces, or that one piece may have
+MOST_HEADERS = 65_536
+#: seconds in which the last answer of a connection can be read
+LAST_WORDS_S = 2.0
 #: headers that send a request the ordinary way
 _UNUSUAL = {b"content-encoding", b"expect", b"upgrade", b"x-http-method-override"}
 
@@ -95,9 +99,15 @@ class HotRequest:
             transport.write(raw)
             protocol.hot_done()
         else:
-            head, mark, rest = raw.partition(b"\r\n\r\n")
-            transport.write(head + b"\r\nconnection: close" + mark + rest)
-            transport.close()
+            _last_words(transport, raw)
+
+
+def _last_words(transport: Any, raw: bytes, *, close: bool = True) -> None:
+    """Send an answer after which the connection ends."""
+    head, mark, rest = raw.partition(b"\r\n\r\n")
+    transport.write(head + b"\r\nconnection: close" + mark + rest)
+    if close:
+        transport.close()
 
 
 class HotProtocol(HttpToolsProtocol):
@@ -106,6 +116,9 @@ class HotProtocol(HttpToolsProtocol):
     table: ClassVar[HotTable] = {}
     max_body: ClassVar[int] = 0
     too_large: ClassVar[bytes] = b""
+    #: answers to a head that is too large, and to what is no HTTP
+    head_too_large: ClassVar[bytes] = b""
+    bad_http: ClassVar[bytes] = b""
     find: ClassVar[Finder] = staticmethod(_nothing)
     _hot: HotRequest | None = None
     heads: ClassVar[dict[bytes, Head]] = {}
@@ -114,6 +127,11 @@ class HotProtocol(HttpToolsProtocol):
     _active = 0.0
     #: the parser is inside a message
     _inside = False
+    #: the parser is inside a head, of which so many bytes came before
+    _in_head = False
+    #: the last answer of the connection is given; what still comes is not read
+    _gone = False
+    _head = 0
     #: the latest hot request that was complete
     _whole: HotRequest | None = None
 
@@ -155,13 +173,26 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Note that the parser is inside a message."""
-        self._inside = True
+        self._inside = self._in_head = True
         super().on_message_begin()
 
     def _parse(self, data: bytes) -> None:
         """Parse data; the keep-alive timer looks at the clock instead of being reset."""
+        if self._gone:
+            return
+        if self._in_head:
+            self._head += len(data)
+        if self._head > MOST_HEADERS or (
+            len(data) > MOST_HEADERS
+            and not self._inside
+            and data.find(b"\r\n\r\n", 0, MOST_HEADERS) < 0
+        ):
+            self._give_up(self.head_too_large)
+            return
         task, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
         super().data_received(data)
+        if self._in_head and not self._head:
+            self._head = len(data)
         if self.timeout_keep_alive_task is None and self.parser is not None:
             self.timeout_keep_alive_task = task
         elif task is not None:
@@ -169,6 +200,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Take a hot request, or pass on."""
+        self._in_head, self._head = False, 0
         self._hot = None
         busy = self.cycle is not None and not self.cycle.response_complete
         method = self.parser.get_method()
@@ -190,6 +222,25 @@ class HotProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.leaving and self.cycle is not None:
             self.cycle.keep_alive = False
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that this is no HTTP, in the words and headers of every other refusal."""
+        self._give_up(self.bad_http)
+
+    def _give_up(self, answer: bytes) -> None:
+        """End a connection whose request cannot be read."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            # an answer now would pass for that of the request before
+            self.transport.close()
+            return
+        self._gone, self._inside = True, True
+        _last_words(self.transport, answer, close=False)
+        # who is still sending could not read the answer if the connection were closed at once
+        self.loop.call_later(LAST_WORDS_S, self.transport.close)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
     @classmethod
     def let_go(cls) -> None:
@@ -259,7 +310,13 @@ class HotProtocol(HttpToolsProtocol):
 
 
 def hot_protocol(
-    table: HotTable, max_body: int, too_large: bytes, find: Finder
+    table: HotTable,
+    max_body: int,
+    find: Finder,
+    *,
+    too_large: bytes,
+    head_too_large: bytes = b"",
+    bad_http: bytes = b"",
 ) -> type[HotProtocol]:
     """Return the protocol class that answers `table`, and what `find` finds, before ASGI.
 
@@ -272,6 +329,8 @@ def hot_protocol(
         "table": table,
         "max_body": max_body,
         "too_large": too_large,
+        "head_too_large": head_too_large,
+        "bad_http": bad_http,
     }
     attributes["find"] = staticmethod(find)
     return type("ServedProtocol", (HotProtocol,), attributes)

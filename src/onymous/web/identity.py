@@ -24,6 +24,7 @@ from onymous.rules.errors import (
     Refusal,
     TooManyIdentities,
 )
+from onymous.rules.trace import lines
 from onymous.store.port import Store
 from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Call, flag
@@ -78,10 +79,12 @@ class IdentityWeb:
                 self._options(question, who, params)
             self._guard.check(call.address, call.headers, who, op, question.known)
             if op == "search" and self._reach(who, params) == "any":
-                self._search_any(question, params, respond)
+                self._search_any(who, question, params, respond)
                 return
             matches = flag(params, "return_matches", True) if params else True
             headers = _RATES if op == "search" else answer_headers(who.caller.max_age_s)
+            if who.caller.requests_per_second:
+                headers = (*headers[:-1], *self._rates(who))
 
             def done(answer: Answer) -> None:
                 if answer.created:
@@ -149,14 +152,21 @@ class IdentityWeb:
             raise Forbidden(permission="search:any")
         return reach
 
-    def _search_any(self, question: Question, params: dict[str, str], respond: Respond) -> None:
+    def _search_any(
+        self, who: Credentials, question: Question, params: dict[str, str], respond: Respond
+    ) -> None:
         page = number(params, "page", 0, 10_000)
 
         async def work() -> Reply:
             answer = await search_any(self._resolver, self._store, question, page or 0)
-            return identity_reply(answer, question, _RATES, True)
+            return identity_reply(answer, question, self._rates(who), True)
 
         later(work(), respond)
+
+    def _rates(self, who: Credentials) -> tuple[tuple[bytes, bytes], ...]:
+        if not who.caller.requests_per_second:
+            return _RATES
+        return ((_RATES[0][0], b"%d" % self._guard.used(who)),)
 
     # -- modify ---------------------------------------------------------------------------------
 
@@ -196,7 +206,7 @@ class IdentityWeb:
         answer = await future
         if answer.refusal is not None:
             return refused(answer.refusal, request_id)
-        return Reply(200, modify_body(answer), (_RATE,))
+        return Reply(200, modify_body(answer), self._rates(who))
 
     # -- history ----------------------------------------------------------------------------------
 
@@ -272,7 +282,7 @@ def identity_reply(
         reply = refused(answer.refusal, question.request_id)
         if answer.trace is not None:
             body = msgspec.json.decode(reply.body)
-            body["trace"] = answer.trace
+            body["trace"], body["trace_text"] = answer.trace, lines(answer.trace)
             reply.body = msgspec.json.encode(body)
         return reply
     if question.read_only and answer.created:
@@ -289,6 +299,8 @@ def refused(refusal: Refusal, request_id: str | None) -> Reply:
         exceeded = refusal.detail.get("exceeded")
         if exceeded:
             headers += ((b"x-mp-rate-limit-exceeded", str(exceeded).encode("ascii", "replace")),)
+    elif refusal.status == 405:
+        headers = ((b"allow", str(refusal.detail.get("allowed", "")).encode("ascii")),)
     reason = type(refusal).__name__
     return Reply(refusal.status, error_body(refusal, request_id), headers, reason=reason)
 
