@@ -70,7 +70,7 @@ def application(
         EventsWeb(core.resolver, core.events, auth, guard, bounds),
         AliasWeb(core.resolver, core.store, auth, bounds, guard),
         AboutWeb(core.ready, Measuring(core, metrics, limits, connections).text, ending),
-        MergesWeb(core.merging, core.undoing, auth, bounds),
+        MergesWeb(core.merging, core.undoing, Ties(core.store, core.mpids), auth, bounds),
         ChangesWeb(core.changes, auth, ending),
         OAuthWeb(core.tokens),
         ProfilesWeb(core.store, core.profiles, core.tokens, core.reads, limits),

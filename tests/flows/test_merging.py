@@ -216,3 +216,74 @@ async def test_merges_have_bounds(place: Any, tmp_path: pathlib.Path) -> None:
             reply = await it.ask("search", {"customerid": name}, who="linked")
             assert reply.status_code == 404
         assert await who_is(it, customerid="a") not in (a, b, c)
+
+
+async def test_an_alias_shows_its_outcome_on_both_profiles(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    async with running(place, tmp_path) as it:
+        await with_more(it)
+        anonymous, known = await anonymous_then_known(it)
+        path = "/v1/identity/linked-api-key/alias"
+        pair = {"source_mpid": anonymous, "destination_mpid": known}
+        for odd in (
+            {"scope": "device"},
+            {"scope": "everything"},
+            {"end_unixtime_ms": 1, "start_unixtime_ms": 2},
+        ):
+            assert (await post(it, path, data={**pair, **odd})).status_code == 400
+        far = {"scope": "device", "device_application_stamp": STAMP, "start_unixtime_ms": 1}
+        reply = await post(it, path, data={**pair, **far, "end_unixtime_ms": 1 << 52})
+        assert reply.status_code == 202
+        assert (await post(it, path, data=pair)).status_code == 202
+        listed = [
+            (await it.client.get(f"/v1/{mpid}/aliases", headers=it.basic("linked"))).json()[
+                "aliases"
+            ]
+            for mpid in (anonymous, known)
+        ]
+        assert listed[0] == listed[1]
+        assert [(a["outcome"], a["reason"]) for a in listed[0]] == [
+            ("rejected", "source_already_aliased"),
+            ("applied", ""),
+        ]
+        assert listed[0][1]["end_ms"] < listed[0][1]["at_ms"] + 2 * 86_400_000
+        for who, status in (("lweb", 403), ("apart", 200)):
+            answer = await it.client.get(f"/v1/{known}/aliases", headers=it.basic(who))
+            assert answer.status_code == status
+            assert status == 403 or answer.json() == {"aliases": []}
+        # another device of the same visitor is not part of it
+        later = {"mpid": anonymous, "mp_deviceid": STAMP[::-1], "events": [purchase(50)]}
+        await send(it, later, who="linked")
+        assert (await view(it, known)).lifetime_value == 6
+
+
+async def test_merges_at_the_same_time_never_make_a_circle(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    async with running(place, tmp_path) as it:
+        await with_more(it)
+        names = [await identify(it, "linked", customerid=f"c{n}") for n in range(6)]
+        # 0 -> 1, 3 -> 4 stand; then 1 -> 3 and 4 -> 0 at once would close the circle
+        for one, two in ((0, 1), (3, 4)):
+            pair = {"source_mpid": names[one], "destination_mpid": names[two]}
+            assert (await post(it, "/v1/merge", reason="x", **pair)).status_code == 200
+        pairs = [(1, 3), (4, 0)] * 3
+        answers = await asyncio.gather(
+            *(
+                post(
+                    it,
+                    "/v1/merge",
+                    reason="x",
+                    source_mpid=names[one],
+                    destination_mpid=names[two],
+                )
+                for one, two in pairs
+            )
+        )
+        assert sorted(a.status_code for a in answers) == [200, 400, 400, 400, 400, 400]
+        (done,) = [a.json() for a in answers if a.status_code == 200]
+        lead = {(await view(it, n)).mpid for n in (names[0], names[1], names[3], names[4])}
+        assert lead == {names[4] if done["source"] == names[1] else names[1]}
+        undone = await post(it, f"/v1/merge/{done['id']}/undo", reason="x")
+        assert undone.json()["source"] == done["source"]

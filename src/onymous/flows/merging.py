@@ -10,7 +10,7 @@ import msgspec
 
 from onymous.flows.copying import take_back
 from onymous.flows.identity import MOST_MERGES, Resolver
-from onymous.flows.profiles import ProfileView, read_profile
+from onymous.flows.profiles import ProfileView, canonical, read_profile
 from onymous.flows.retrying import retried
 from onymous.rules.errors import (
     AliasNotAvailable,
@@ -26,7 +26,7 @@ from onymous.rules.records import ERASED, MERGED, Record
 from onymous.rules.strategies import Plan
 from onymous.store import history_sql, sql
 from onymous.store.packing import unpack_record
-from onymous.store.port import Probe, Row, Session, Store, Transaction
+from onymous.store.port import LostRace, Probe, Row, Session, Store, Transaction
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -124,11 +124,15 @@ class Merging:
 
     async def _merge(self, plan: Plan, pool: int, one: int, two: int, actor: Actor) -> int:
         async with self._store.write("merge") as tx:
-            records = await _locked(tx, pool, (one, two))
+            # whoever merges the other way round locks the same: two can never make a circle
+            top = await canonical(tx, two)
+            records = await _locked(tx, pool, (one, two), top)
+            if top != await canonical(tx, two):
+                raise LostRace("the destination was merged meanwhile")
             await self._check(tx, plan, pool, one, two)
             row = (pool, one, two, actor.now_ms, actor.name, actor.reason)
             await tx.run(history_sql.MERGE_ADD, *row)
-            number = int((await tx.rows(history_sql.MERGES_LATEST))[0][0])
+            number = int((await tx.rows(history_sql.MERGE_OF, one))[0][0])
             await tx.run(sql.PROFILE_FLAGS, records[one].flags | MERGED, one)
             await _note(tx, MERGED_KIND, "merge", (one, two), actor)
             await _audit(tx, actor, "merge", number)
@@ -183,6 +187,10 @@ class Merging:
             await _note(tx, UNALIASED, "unalias", (one, two), actor)
             await _audit(tx, actor, "unalias", number)
 
+    def parse(self, mpid: object) -> int | None:
+        """Return the number of an MPID, or None for one that was never made."""
+        return self._resolver.mpids.parse(mpid)
+
     def _pids(self, source: object, destination: object) -> tuple[int, int]:
         parse = self._resolver.mpids.parse
         return parse(source) or 0, parse(destination) or 0
@@ -222,11 +230,17 @@ class Merging:
         )
 
 
-async def _locked(tx: Transaction, pool: int, pids: tuple[int, int]) -> dict[int, Record]:
-    """Read and lock the two records of a pool; raises `UnknownMpid` without both."""
-    found = (await tx.find([Probe(pool, {}, None, pids)]))[0].records
+async def _locked(
+    tx: Transaction, pool: int, pids: tuple[int, int], top: int = 0
+) -> dict[int, Record]:
+    """Read and lock the two records of a pool; raises `UnknownMpid` without both.
+
+    `top`: a further record to lock, of whatever the second one is merged into.
+    """
+    wanted = pids if top in (0, *pids) else (*pids, top)
+    found = (await tx.find([Probe(pool, {}, None, wanted)]))[0].records
     records = {r.pid: r for r in found if r.pool == pool and not r.flags & ERASED}
-    if set(records) != set(pids):
+    if not set(pids) <= set(records):
         raise UnknownMpid()
     return records
 

@@ -14,8 +14,11 @@ from onymous.rules.errors import AliasInvalid, AliasNotAvailable, Refusal
 from onymous.rules.identity import protects
 from onymous.rules.records import ERASED, Record, mask_of
 from onymous.rules.strategies import Plan
+from onymous.rules.times import AHEAD_MS
 
 DAY_MS = 86_400_000
+#: of a device, or all events of the source
+SCOPES = ("device", "mpid")
 
 
 class Alias(msgspec.Struct, kw_only=True):
@@ -40,9 +43,13 @@ class AliasOutcome(msgspec.Struct, kw_only=True):
 
 
 def window(start_ms: int | None, end_ms: int | None, now_ms: int, plan: Plan) -> tuple[int, int]:
-    """Return the window of an alias: by default from the longest allowed time ago until now."""
+    """Return the window of an alias: by default from the longest allowed time ago until now.
+
+    It ends with what has happened: what a source will do later is not given away, but for clocks
+    that are ahead.
+    """
     oldest = now_ms - plan.config.alias_max_window_days * DAY_MS
-    end = now_ms if end_ms is None else end_ms
+    end = now_ms if end_ms is None else min(end_ms, now_ms + AHEAD_MS)
     return (oldest if start_ms is None else start_ms), end
 
 
@@ -53,6 +60,8 @@ def refuse(
     if not plan.strategy.alias:
         return AliasNotAvailable
     if alias.source == alias.destination or alias.start_ms > alias.end_ms:
+        return AliasInvalid
+    if alias.scope not in SCOPES or (alias.scope == "device" and not alias.device_stamp):
         return AliasInvalid
     for record in (source, destination):
         if record is None or record.flags & ERASED:

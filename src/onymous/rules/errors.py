@@ -198,10 +198,13 @@ class AliasNotAvailable(Refusal):
 
 
 class AliasInvalid(Refusal):
-    """The alias names no two different, known profiles, or its window is not valid."""
+    """The alias names no two different, known profiles, or its window or scope is not valid."""
 
     code = "ALIAS_ERROR"
-    hint = "Send two different MPIDs of this scope and a start that is not after the end."
+    hint = (
+        "Send two different MPIDs of this scope, a start that is not after the end, and as scope"
+        " mpid, or device with its device_application_stamp."
+    )
 
 
 class InvalidData(Refusal):

@@ -118,7 +118,6 @@ MERGE_UNDO = (
     "UPDATE merge SET undone = ?, undone_by = ?, undone_reason = ? WHERE id = ? AND undone IS NULL"
 )
 MERGES_ERASE = "DELETE FROM merge WHERE source = ? OR destination = ?"
-MERGES_LATEST = "SELECT max(id) FROM merge"
 
 # -- the feed of changes ------------------------------------------------------------------------
 

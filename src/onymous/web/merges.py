@@ -7,6 +7,7 @@ import time
 import msgspec
 
 from onymous.flows.merging import Actor, Merging
+from onymous.flows.ties import Ties
 from onymous.flows.undoing import Undoing
 from onymous.limits import Bounds
 from onymous.rules.errors import EnvironmentMissing, InvalidData, NotFound
@@ -47,10 +48,11 @@ class MergesWeb:
         self,
         merging: Merging,
         undoing: Undoing,
+        ties: Ties,
         authenticator: Authenticator,
         bounds: Bounds,
     ) -> None:
-        self._merging, self._undoing = merging, undoing
+        self._merging, self._undoing, self._ties = merging, undoing, ties
         self._auth, self._bounds = authenticator, bounds
 
     async def merge(self, call: Call) -> Reply:
@@ -102,11 +104,16 @@ class MergesWeb:
     async def merges(self, call: Call) -> Reply:
         """List the merges in force into a profile."""
         who, _ = self._check(call, "merge")
-        environment = call.params().get("environment", "production")
-        if environment not in ENVIRONMENTS:
-            raise EnvironmentMissing()
-        pool = who.caller.pool(environment)
+        pool = who.caller.pool(_environment(call))
         return json_reply(200, {"merges": await self._merging.merges(pool, call.parts["mpid"])})
+
+    async def aliases(self, call: Call) -> Reply:
+        """List the newest 100 aliases from or to a profile, with what became of each."""
+        who, _ = self._check(call, "alias:any")
+        pool = who.caller.pool(_environment(call))
+        pid = self._merging.parse(call.parts["mpid"])
+        found = [] if pid is None else (await self._ties.of(pool, pid))[0]
+        return json_reply(200, {"aliases": found})
 
     def _check(self, call: Call, permission: str) -> tuple[Credentials, bytes]:
         body = inflate(call.body, self._bounds.max_identity_body_bytes)
@@ -127,6 +134,13 @@ class MergesWeb:
             workspace=caller.workspace,
             input=caller.input,
         )
+
+
+def _environment(call: Call) -> str:
+    environment = call.params().get("environment", "production")
+    if environment not in ENVIRONMENTS:
+        raise EnvironmentMissing()
+    return environment
 
 
 def _number(call: Call) -> int:

@@ -49,7 +49,19 @@ def paths(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, A
             answers,
             security,
         ),
-        "/v1/{mpid}/merges": {"get": _merges(answers, security)},
+        "/v1/{mpid}/merges": {
+            "get": _listed(
+                "merges", "Merges in force into a profile (permission merge).", answers, security
+            )
+        },
+        "/v1/{mpid}/aliases": {
+            "get": _listed(
+                "aliases",
+                "Aliases from or to a profile and their outcome (permission alias:any).",
+                answers,
+                security,
+            )
+        },
         "/v1/changes": {"get": _changes("changes", answers, security)},
         "/v1/changes/stream": {"get": _changes("changes_stream", answers, security)},
     }
@@ -82,12 +94,14 @@ def _post(
     }
 
 
-def _merges(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, Any]:
+def _listed(
+    op: str, summary: str, answers: Answers, security: list[dict[str, list[str]]]
+) -> dict[str, Any]:
     environment = {"type": "string", "enum": ["production", "development"]}
     return {
-        "operationId": "merges",
+        "operationId": op,
         "x-extension": True,
-        "summary": "Merges in force into a profile (permission merge).",
+        "summary": summary,
         "parameters": [
             _MPID,
             {"name": "environment", "in": "query", "schema": environment},

@@ -132,6 +132,7 @@ def _merges(web: MergesWeb) -> list[Route]:
         Route("POST", ("/v1/merge/{id}/undo",), web.undo, "undo_merge"),
         Route("POST", ("/v1/alias/{id}/undo",), web.undo_alias, "undo_alias"),
         Route("GET", ("/v1/{mpid}/merges",), web.merges, "merges"),
+        Route("GET", ("/v1/{mpid}/aliases",), web.aliases, "aliases"),
         Route("POST", ("/v1/{mpid}/history/{id}/undo",), web.undo_entry, "undo_entry"),
     ]
 
