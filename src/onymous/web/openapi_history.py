@@ -49,21 +49,18 @@ def paths(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, A
             answers,
             security,
         ),
-        "/v1/{mpid}/merges": {
-            "get": _listed(
-                "merges", "Merges in force into a profile (permission merge).", answers, security
-            )
-        },
-        "/v1/{mpid}/aliases": {
-            "get": _listed(
-                "aliases",
-                "Aliases from or to a profile and their outcome (permission alias:any).",
-                answers,
-                security,
-            )
-        },
+        **_ties(answers, security),
         "/v1/changes": {"get": _changes("changes", answers, security)},
         "/v1/changes/stream": {"get": _changes("changes_stream", answers, security)},
+    }
+
+
+def _ties(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, Any]:
+    merges = "Merges in force into a profile (permission merge)."
+    aliases = "Aliases from or to a profile and their outcome (permission alias:any)."
+    return {
+        "/v1/{mpid}/merges": {"get": _listed("merges", merges, answers, security)},
+        "/v1/{mpid}/aliases": {"get": _listed("aliases", aliases, answers, security)},
     }
 
 
