@@ -10,6 +10,7 @@ import base64
 import json
 import pathlib
 import shutil
+import time
 from typing import Any
 
 import pytest
@@ -20,10 +21,11 @@ from tests.web.serving import Running, running
 
 from onymous.flows.profiles import ProfileView, sides
 from onymous.flows.tenants import apply
+from onymous.flows.timeline import Timeline
 
 __all__ = ["pages", "sdks"]
 
-STRATEGIES = ("profile_conversion", "profile_link", "profile_isolation", "best_match")
+STRATEGIES = ("default", "profile_conversion", "profile_link", "profile_isolation", "best_match")
 KNOWN = {"customerid": "anna", "email": "anna@x.io"}
 
 
@@ -33,7 +35,7 @@ def tenants() -> str:
     for name in STRATEGIES:
         rules = (
             ""
-            if name == "best_match"
+            if name in ("default", "best_match")
             else (", login: [customerid, email], unique: [customerid, email]")
         )
         lines.append(f"  {name}: {{strategy: {name}{rules}}}")
@@ -102,6 +104,16 @@ async def events(it: Running, mpid: str) -> tuple[set[str], ProfileView]:
     return names & set("ABCDEF"), profile
 
 
+async def timeline(it: Running, mpid: str) -> set[str]:
+    """Return whose batches the timeline of a profile shows."""
+    core = it.server.core
+    lines = Timeline(core.store, core.historian, core.directory, core.bodies)
+    pid = core.mpids.parse(mpid)
+    assert pid is not None
+    items, _ = await lines.page(pid, int(time.time() * 1000), kind="events", limit=200)
+    return {item.batch.mpid for item in items if item.batch is not None}
+
+
 def attributes(profile: ProfileView) -> set[str]:
     return {name for p in profile.workspaces.values() for name in p.attributes}
 
@@ -137,6 +149,7 @@ async def converted(it: Running, anonymous: str, known: str) -> None:
     assert names == set("ABCDEF")
     assert profile.lifetime_value == 30
     assert attributes(profile) == {"visitor", "member"}
+    assert await timeline(it, known) == {known}
 
 
 async def linked(it: Running, anonymous: str, known: str) -> None:
@@ -154,6 +167,7 @@ async def linked(it: Running, anonymous: str, known: str) -> None:
     assert reply.status_code == 202, reply.text
     after, aliased = await events(it, known)
     assert after == set("ABCDEF") and attributes(aliased) == {"member"}
+    assert await timeline(it, known) == {known, anonymous}
     assert not any(p.consent for p in aliased.workspaces.values())
     number = aliased.aliases_in[0].id
     undo = {"environment": "production", "reason": "test"}
@@ -161,6 +175,7 @@ async def linked(it: Running, anonymous: str, known: str) -> None:
     assert done.status_code == 200, done.text
     assert (await events(it, known))[0] == set("DEF")
     assert (await events(it, anonymous))[0] == set("ABC")
+    assert await timeline(it, known) == {known}
 
 
 async def isolated(it: Running, anonymous: str, known: str) -> None:
@@ -174,16 +189,20 @@ async def isolated(it: Running, anonymous: str, known: str) -> None:
     names, visitor = await events(it, anonymous)
     assert names == set("ABC") and attributes(visitor) == {"visitor"}
     assert {n.type for n in visitor.user_identities} == set()
+    assert await timeline(it, known) == {known}
+    assert await timeline(it, anonymous) == {anonymous}
 
 
 async def matched(it: Running, anonymous: str, known: str) -> None:
     """Best match has no logins: the device finds the profile that saw it."""
+    assert anonymous == known
     names, profile = await events(it, known)
-    assert set("DEF") <= names
+    assert names == set("ABCDEF")
     assert profile.lifetime_value == 30
 
 
 CHECKS = {
+    "default": converted,
     "profile_conversion": converted,
     "profile_link": linked,
     "profile_isolation": isolated,

@@ -230,7 +230,7 @@ async def test_the_node_sdk(place: Any, tmp_path: pathlib.Path, sdks: pathlib.Pa
     async with running(place, tmp_path) as it:
         words = ["node", "-e", NODE, it.url, "server-api-key"]
         assert (await client([*words, it.secrets["server"]], sdks))["status"] == 202
-        assert (await client([*words, "wrong"], sdks))["status"] == 401
+        assert (await client([*words, "wrong"], sdks))["status"] == 403
         (batch,) = await spooled(it, 1)
         assert batch["user_identities"] == {"customerid": "node"}
 

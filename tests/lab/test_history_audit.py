@@ -70,6 +70,9 @@ class World:
                 {"event_type": "commerce_event", "data": {**at, "product_action": action}}
             )
         events += [{"event_type": "session_start", "data": at}] * batch.sessions
+        if batch.session:
+            named = {"session_uuid": batch.session, **at}
+            events.append({"event_type": "session_start", "data": named})
         if batch.says is not None:
             change = {"user_attribute_name": batch.says[0], "new": batch.says[1], **at}
             events.append({"event_type": "user_attribute_change", "data": change})
@@ -97,6 +100,7 @@ class World:
             rng.choice([0, 0, 1, 5, 20]),
             rng.choice([0, 0, 1]),
             (rng.choice("xyz"), f"v{rng.random()}") if rng.random() < 0.4 else None,
+            f"s{rng.randrange(12)}" if rng.random() < 0.5 else "",
         )
 
     async def step(self) -> None:

@@ -19,6 +19,10 @@ class Sent:
     worth: int = 0
     sessions: int = 0
     says: tuple[str, str] | None = None
+    #: what the session is called whose start it brings, if it has a name
+    session: str = ""
+    #: whether that session was not known before
+    begins: bool = False
 
 
 @dataclasses.dataclass
@@ -42,12 +46,18 @@ class Model:
     aliases: list[Pointer] = dataclasses.field(default_factory=list)
     merges: list[Pointer] = dataclasses.field(default_factory=list)
     names: set[str] = dataclasses.field(default_factory=set)
+    #: (who, name) of every session that has begun: it begins once
+    started: set[tuple[str, str]] = dataclasses.field(default_factory=set)
 
     def send(self, batch: Sent) -> None:
         """Accept a batch; a name that was accepted before changes nothing."""
         if batch.name not in self.names:
             self.names.add(batch.name)
             self.sent.append(batch)
+            start = (batch.who, batch.session)
+            if batch.session and start not in self.started:
+                self.started.add(start)
+                batch.begins = True
 
     def may_alias(self, new: Pointer) -> bool:
         """Say whether an alias takes effect."""
@@ -112,7 +122,7 @@ class Model:
 
     def sessions(self, who: str) -> int:
         """Count the sessions of a profile."""
-        return sum(s.sessions for s in self.batches(who))
+        return sum(s.sessions + s.begins for s in self.batches(who))
 
     def attributes(self, who: str) -> dict[str, str]:
         """Say what is known of a profile: the latest of each; aliases give none."""
