@@ -202,6 +202,7 @@ class Core:
         await self.diagnostics.flush(self.store)
         await self.journal.flush(self.store)
         await self.tokens.flush()
+        await self.directory.flush()
         await self.reads.flush(self.store)
         await self.store.close()
 
@@ -269,6 +270,13 @@ class Core:
         except OSError as error:
             log.error("the backup folder cannot be written: %s; see doctor", error.strerror)
 
+    async def remember_now(self) -> None:
+        """Do what was promised to be remembered outside, for commands that end at once."""
+        async with self.store.read() as session:
+            rows = await session.rows(backup_sql.JOBS_OF_KIND, JOB)
+        for (body,) in rows:
+            await keep_promise(self.tombstones, bytes(body))
+
     async def ready(self) -> bool:
         """Return whether the database answers, is understood, and is not older than it was."""
         if self.outdated or self.went_back:
@@ -300,6 +308,7 @@ class Core:
                     flushed = time.monotonic()
                     await self.seen.flush(self.store)
                     await self.tokens.flush()
+                    await self.directory.flush()
                     await self.journal.flush(self.store)
                 if time.monotonic() - forgot > 600:
                     forgot = time.monotonic()

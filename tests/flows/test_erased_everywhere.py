@@ -11,6 +11,7 @@ from tests.web.serving import Running, running
 
 from onymous.flows.answers import Answer, Question
 from onymous.flows.erasure import erase
+from onymous.flows.files import NoRejects
 from onymous.flows.importing import Importer, Job
 
 MARK = "zebra7731"
@@ -54,7 +55,7 @@ async def test_nothing_is_left(place: Any, tmp_path: pathlib.Path) -> None:
         assert caller is not None
         row = {"user_identities": {"customerid": "other", "email": f"{MARK}-new@x.io"}}
         job = Job(caller=caller, name=b"x", now_ms=1)
-        done = Importer(core.store, core.events, job, lambda r: None, lambda n: None)
+        done = Importer(core.store, core.events, job, NoRejects(), lambda n: None)
         assert (await done.run([(1, row, None)])).conflicts == 1
         await core.journal.flush(core.store)
         await core.diagnostics.flush(core.store)

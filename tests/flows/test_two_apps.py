@@ -8,6 +8,7 @@ from typing import Any
 from tests.flows.test_events_flow import purchase, view
 from tests.web.serving import Running, running
 
+from onymous.flows.files import NoRejects
 from onymous.flows.importing import Importer, Job
 from onymous.flows.tenants import apply
 
@@ -70,7 +71,7 @@ async def test_a_crm_file_joins_the_profile_of_the_app(place: Any, tmp_path: pat
             "user_attributes": {"segment": "a"},
         }
         job = Job(caller=caller, name=b"crm", now_ms=1_700_000_000_000)
-        importer = Importer(core.store, core.events, job, lambda r: None, lambda n: None)
+        importer = Importer(core.store, core.events, job, NoRejects(), lambda n: None)
         report = await importer.run([(1, row, None)])
         assert (report.applied, report.created) == (1, 0)
         profile = await view(it, await mpid(it, "shop"))

@@ -104,6 +104,7 @@ def revoke(
             await delete(core.store, client, actor="operator", now_ms=_now())
         else:
             await activate(core.store, client, False, actor="operator", now_ms=_now())
+        await core.remember_now()
 
     _run(store, work)
     done = "deleted" if forever else "revoked"
@@ -116,6 +117,7 @@ def activate_(client: Client, store: StoreOption = None, as_json: JsonOption = F
 
     async def work(core: Core) -> None:
         await activate(core.store, client, True, actor="operator", now_ms=_now())
+        await core.remember_now()
 
     _run(store, work)
     typer.echo(json.dumps({"activated": client}) if as_json else f"{client} is active")

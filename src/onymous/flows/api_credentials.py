@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from onymous.flows.credentials import MOST_TRIES, audit
+from onymous.flows.tombstones import CLIENT_GONE, CLIENT_OFF, CLIENT_ON, Line, promised
 from onymous.rules.errors import BadRequest, NotFound
 from onymous.store import credentials_sql as sql
 from onymous.store.port import LostRace, Row, Session, Store, Transaction
@@ -185,6 +186,8 @@ async def activate(
         await tx.run(sql.CREDENTIAL_ACTIVE, int(active), found.id)
         action = "credential.activate" if active else "credential.revoke"
         await audit(tx, now_ms, actor, action, client_id, None)
+        kind = CLIENT_ON if active else CLIENT_OFF
+        await promised(tx, Line(kind, now_ms, name=client_id))
         found.active = active
         return found
 
@@ -198,6 +201,7 @@ async def delete(store: Store, client_id: str, *, actor: str, now_ms: int) -> No
         found = await one(tx, client_id)
         await tx.run(sql.CREDENTIAL_DROP, found.id)
         await audit(tx, now_ms, actor, "credential.delete", client_id, None)
+        await promised(tx, Line(CLIENT_GONE, now_ms, name=client_id))
 
     await transact(store, "credentials.delete", work)
 

@@ -12,6 +12,7 @@ import msgspec
 
 from onymous.crypto import MasterKey, new_key_pair
 from onymous.flows import tenancy
+from onymous.flows.tombstones import SECRET, Line, promised
 from onymous.rules.errors import BadRequest, NotFound
 from onymous.store import sql as store_sql
 from onymous.store import tenants_sql as sql
@@ -46,6 +47,8 @@ class Issued(msgspec.Struct, frozen=True):
     secret_id: int
     created_ms: int
     revoked_ms: int | None
+    #: to the minute; None: never
+    used_ms: int | None = None
 
 
 async def transact(store: Store, name: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -113,10 +116,13 @@ async def revoke_secret(
 
     async def work(tx: Transaction) -> None:
         number, _, _ = await _input(tx, workspace, name)
-        live = {s.secret_id for s in await _secrets(tx, number) if s.revoked_ms is None}
+        known = await _secrets(tx, number)
+        live = {s.secret_id for s in known if s.revoked_ms is None}
         if secret_id not in live:
             raise NotFound()
         await tx.run(sql.SEALED_REVOKE, b"", now_ms, secret_id)
+        made = next(s.created_ms for s in known if s.secret_id == secret_id)
+        await promised(tx, Line(SECRET, now_ms, secret_id, made))
         await audit(tx, now_ms, actor, "secret.revoke", f"{workspace}/{name}", secret_id)
         await tenancy.changed(tx)
 

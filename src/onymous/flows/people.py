@@ -31,8 +31,9 @@ TRIES_S, TRIES_HERE, TRIES_ADDRESS, TRIES_NAME = 900, 5, 50, 200
 _MOST_TRIES = 10_000
 #: 32 MiB and about a tenth of a second for one try (log2 n, r, p)
 _COST = (15, 8, 1)
-_META = "console_key"
-_CONTEXT = b"cookies of the console"
+#: what cookies are signed with: its row of `meta`, and what it is sealed for
+COOKIES = "console_key"
+COOKIES_CONTEXT = b"cookies of the console"
 
 
 class PeopleProblem(Exception):
@@ -70,14 +71,14 @@ class People:
     async def signing_key(self) -> bytes:
         """Return the key that signs cookies: made once, sealed in the database."""
         async with self._store.read() as session:
-            rows = await session.rows(META_GET, _META)
+            rows = await session.rows(META_GET, COOKIES)
         if rows:
-            return self._key.open(bytes(rows[0][0]), _CONTEXT)
-        sealed = self._key.seal(secrets.token_bytes(32), _CONTEXT)
+            return self._key.open(bytes(rows[0][0]), COOKIES_CONTEXT)
+        sealed = self._key.seal(secrets.token_bytes(32), COOKIES_CONTEXT)
         async with self._store.write("console_key") as tx:
-            await tx.run(META_ONCE, _META, sealed)
-            rows = await tx.rows(META_GET, _META)
-        return self._key.open(bytes(rows[0][0]), _CONTEXT)
+            await tx.run(META_ONCE, COOKIES, sealed)
+            rows = await tx.rows(META_GET, COOKIES)
+        return self._key.open(bytes(rows[0][0]), COOKIES_CONTEXT)
 
     async def all(self) -> list[User]:
         """Return everybody, by name."""

@@ -31,6 +31,7 @@ from onymous.flows.credentials import (
     revoke_secret,
 )
 from onymous.flows.tenancy import decode_scope, decode_shared, has_data, stored_input
+from onymous.flows.used import Used
 from onymous.rules.strategies import Plan, compile_plan
 from onymous.store import tenants_sql as sql
 from onymous.store.port import Row, Session, Store
@@ -73,6 +74,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str
     #: live secrets, oldest first
     secrets: tuple[bytes, ...]
+    #: their numbers
+    secret_ids: tuple[int, ...] = ()
     active: bool = True
     key_only: bool = False
     server_side: bool = False
@@ -133,6 +136,7 @@ class Directory:
         self.version = 0
         self._read_version = -1
         self.names = Names({}, {})
+        self.used = Used()
 
     def find(self, api_key: str) -> Caller | None:
         """Return whose API key this is, active or not, or None."""
@@ -141,6 +145,12 @@ class Directory:
     def by_id(self, number: int) -> Caller | None:
         """Return the input of a number, active or not, or None."""
         return self._by_id.get(number)
+
+    async def flush(self) -> None:
+        """Write when keys were last used; once a minute let credentials be verified anew."""
+        await self.used.flush(self._store)
+        if self.used.due():
+            self.version += 1
 
     def __len__(self) -> int:
         return len(self._callers)
@@ -177,16 +187,17 @@ class Directory:
         return True
 
     async def _read(self, session: Session) -> tuple[list[Caller], Names]:
-        secrets: dict[int, list[bytes]] = {}
-        for _, number, sealed in await session.rows(sql.SECRETS_LIVE):
-            secrets.setdefault(number, []).append(tenancy.unseal(self._key, number, sealed))
+        secrets: dict[int, list[tuple[int, bytes]]] = {}
+        for secret, number, sealed in await session.rows(sql.SECRETS_LIVE):
+            plain = tenancy.unseal(self._key, number, sealed)
+            secrets.setdefault(number, []).append((secret, plain))
         rows = await session.rows(sql.CALLERS)
-        callers = [_caller(row, tuple(secrets.get(row[0], ()))) for row in rows]
+        callers = [_caller(row, secrets.get(row[0], [])) for row in rows]
         workspaces = {row[0]: row[1] for row in await session.rows(sql.WORKSPACE_NAMES)}
         return callers, Names({c.input: c.name for c in callers}, workspaces)
 
 
-def _caller(row: Row, secrets: tuple[bytes, ...]) -> Caller:
+def _caller(row: Row, secrets: list[tuple[int, bytes]]) -> Caller:
     number, name, kind, api_key, settings, active, workspace, w_name, shared, scope = row[:10]
     s_name, config = row[10:]
     flags = stored_input(kind, api_key, settings, active)
@@ -201,7 +212,8 @@ def _caller(row: Row, secrets: tuple[bytes, ...]) -> Caller:
         scope_name=s_name,
         plan=compile_plan(decode_scope(config)),
         api_key=api_key,
-        secrets=secrets,
+        secrets=tuple(plain for _, plain in secrets),
+        secret_ids=tuple(number for number, _ in secrets),
         active=flags.active,
         key_only=bool(flags.key_only),
         server_side=bool(flags.server_side),

@@ -17,6 +17,8 @@ from joserfc.jwk import ECKey
 from onymous.crypto import MasterKey
 from onymous.flows.api_credentials import ApiCredential, fits, read_credential, transact
 from onymous.flows.tenancy import decode_scope
+from onymous.flows.tombstones import TOKEN as REVOKED_TOKEN
+from onymous.flows.tombstones import Line, promised
 from onymous.rules.errors import Forbidden, Unauthorized
 from onymous.rules.strategies import Plan, compile_plan
 from onymous.store import credentials_sql as sql
@@ -182,7 +184,7 @@ class Tokens:
         if chosen.kid not in self._private:
             async with self._store.read() as session:
                 sealed = (await session.rows(sql.KEY_SEALED, chosen.kid))[0][0]
-            plain = self._master.open(bytes(sealed), _context(chosen.kid))
+            plain = self._master.open(bytes(sealed), sealing_context(chosen.kid))
             self._private[chosen.kid] = ECKey.import_key(plain, {"kid": chosen.kid})
         return self._private[chosen.kid]
 
@@ -201,9 +203,9 @@ class Tokens:
                 return str(live[-1][0])
             if live:  # the key of this database must be the one that opens what is there
                 sealed = (await tx.rows(sql.KEY_SEALED, live[-1][0]))[0][0]
-                self._master.open(bytes(sealed), _context(live[-1][0]))
+                self._master.open(bytes(sealed), sealing_context(live[-1][0]))
             await tx.run(
-                sql.KEY_ADD, kid, self._master.seal(private, _context(kid)), public, now_ms
+                sql.KEY_ADD, kid, self._master.seal(private, sealing_context(kid)), public, now_ms
             )
             await tx.run(sql.KEYS_RETIRE, now_ms, kid)
             await tx.run(sql.KEYS_DROP, now_ms - KEPT_MS)
@@ -318,6 +320,8 @@ class Tokens:
             if (await tx.rows(sql.REVOKED_COUNT, credential.id))[0][0] >= MOST_REVOKED:
                 return False
             await tx.run(sql.REVOKED_ADD, jti, credential.id, until)
+            line = Line(REVOKED_TOKEN, now_ms, credential.id, until, jti)
+            await promised(tx, line)
             return True
 
         if not await transact(self._store, "credentials.revoke_token", work):
@@ -343,5 +347,6 @@ async def _versions(session: Session) -> list[bytes]:
     return [bytes(row[1]) for row in await session.rows(sql.VERSIONS)]
 
 
-def _context(kid: str) -> bytes:
+def sealing_context(kid: str) -> bytes:
+    """Return what the private key of a kid is sealed for."""
     return b"signing key " + kid.encode()

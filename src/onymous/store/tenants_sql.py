@@ -63,6 +63,16 @@ INPUT_SET = "UPDATE input SET settings = ?, active = ? WHERE id = ?"
 SEALED_ADD = "INSERT INTO secret (input, sealed, created) VALUES (?, ?, ?) RETURNING id"
 #: secrets that still open doors, oldest first
 SECRETS_LIVE = "SELECT id, input, sealed FROM secret WHERE revoked IS NULL ORDER BY id"
-SECRETS_OF = "SELECT id, created, revoked FROM secret WHERE input = ? ORDER BY id"
+SECRETS_OF = "SELECT id, created, revoked, used FROM secret WHERE input = ? ORDER BY id"
 #: a revoked secret is gone, not only marked
 SEALED_REVOKE = "UPDATE secret SET sealed = ?, revoked = ? WHERE id = ? AND revoked IS NULL"
+
+# -- last used ----------------------------------------------------------------------------------
+
+INPUT_USED = "UPDATE input SET used = ? WHERE id = ? AND (used IS NULL OR used < ?)"
+SEALED_USED = "UPDATE secret SET used = ? WHERE id = ? AND (used IS NULL OR used < ?)"
+#: every input with when it was last used
+INPUTS_USED = (
+    "SELECT i.id, w.name, i.name, i.kind, i.api_key, i.active, i.used FROM input i"
+    " JOIN workspace w ON w.id = i.workspace ORDER BY w.name, i.name"
+)

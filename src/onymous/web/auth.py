@@ -118,6 +118,7 @@ class Authenticator:
         fits = [hmac.compare_digest(given, secret) for secret in caller.secrets]
         if not any(fits):
             raise Unauthorized()
+        self._directory.used.note(caller.input, secret_of(caller, fits.index(True)))
         return self._remember(self._basic, header, Credentials(caller))
 
     def _check_signature(
@@ -139,8 +140,9 @@ class Authenticator:
             if at is None or abs(at - time.time() * 1000) > caller.skew_s * 1000:
                 raise Unauthorized()
         words = query.decode("latin-1")
-        for secret in caller.secrets:
+        for place, secret in enumerate(caller.secrets):
             if verify(secret, method, text, path, words, body, given):
+                self._directory.used.note(caller.input, secret_of(caller, place))
                 return Credentials(caller)
         raise Unauthorized()
 
@@ -153,6 +155,7 @@ class Authenticator:
         caller = self._directory.find(key)
         if caller is None or not caller.active or not caller.key_only:
             raise Unauthorized()
+        self._directory.used.note(caller.input, None)
         return self._remember(self._key_only, raw, Credentials(caller, key_only=True, signed=False))
 
     def _remember(
@@ -165,3 +168,8 @@ class Authenticator:
             cache.clear()
         cache[key] = (self._directory.version, credentials)
         return credentials
+
+
+def secret_of(caller: Caller, place: int) -> int | None:
+    """Return the number of one of a caller's secrets."""
+    return caller.secret_ids[place] if place < len(caller.secret_ids) else None
