@@ -137,6 +137,7 @@ async def console(core: Core, ending: Callable[[], bool]) -> Asgi:
         undoing=core.undoing,
         alias=functools.partial(request_alias, core.resolver, core.store),
         ending=ending,
+        address=_trusted(core.settings.trusted_proxies).address,
     )
     return console_app(rooms, await people.signing_key())
 

@@ -95,6 +95,14 @@ def token(text: str) -> str:
     return found[1]
 
 
+def asked_by(text: str, words: str) -> str:
+    """Return what the button `Reveal words` of a page asks for."""
+    form = text.partition(f'aria-label="Reveal {words}"')[0].rpartition("<form")[2]
+    found = re.search(r'name="value" value="([^"]+)"', form)
+    assert found, words
+    return found[1]
+
+
 async def here(it: Running, environment: str = "production", scope: str = "people") -> str:
     """Return the path of a place."""
     for caller in it.server.core.directory.callers():

@@ -113,6 +113,29 @@ async def test_a_person_is_found_drawn_and_revealed(place: Any, tmp_path: pathli
         assert "email" in fields and "customerid" not in fields
 
 
+async def test_a_link_from_elsewhere_leaves_one_signed_in(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    async with at_work(place, tmp_path) as (it, seen, mpid):
+        link = f"{it.url}{await here(it)}/person/{mpid}"
+        await seen.page.goto(f"data:text/html,<a href='{link}'>look at her</a>")
+        await seen.page.click("text=look at her")
+        await seen.page.wait_for_selector("h1.mpid")
+        await seen.page.goto(f"{it.url}/console")
+        await seen.page.wait_for_selector("#who")
+
+
+async def test_the_environment_stays_in_sight(place: Any, tmp_path: pathlib.Path) -> None:
+    look = {"viewport": {"width": 1000, "height": 500}}
+    async with at_work(place, tmp_path, **look) as (_, seen, mpid):
+        await find(seen.page, mpid)
+        await seen.page.wait_for_selector("h1.mpid")
+        await seen.page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        assert await seen.page.evaluate("scrollY") > 200
+        where = "document.querySelector('.env').getBoundingClientRect().top"
+        assert await seen.page.evaluate(where) == 0
+
+
 async def test_why_opens_the_reasons(place: Any, tmp_path: pathlib.Path) -> None:
     async with at_work(place, tmp_path) as (_, seen, mpid):
         page = seen.page

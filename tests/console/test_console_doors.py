@@ -128,6 +128,38 @@ async def test_tries_are_counted(tmp_path: pathlib.Path, place: Any) -> None:
             assert (await who.sign_in("rita")).status_code == 303
 
 
+async def test_behind_a_proxy_strangers_lock_nobody_out(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path, trusted_proxies="127.0.0.0/8") as it:
+        for address, name, password, status in (
+            *[("203.0.113.9", "helen", "a wrong password", 401)] * TRIES_HERE,
+            ("203.0.113.9", "helen", PASSWORD, 429),
+            # what a client says of itself does not count: the last hop is the proxy's word
+            ("203.0.113.10, 203.0.113.9", "helen", PASSWORD, 429),
+            ("203.0.113.9, 203.0.113.10", "helen", PASSWORD, 303),
+        ):
+            who = Someone(it.url)
+            who.client.headers["x-forwarded-for"] = address
+            async with who.client:
+                assert (await who.sign_in(name, password)).status_code == status, address
+
+
+async def test_a_link_from_elsewhere_is_asked_again_once(
+    tmp_path: pathlib.Path, place: Any
+) -> None:
+    elsewhere = {"sec-fetch-site": "cross-site"}
+    async with console(place, tmp_path) as it:
+        path = "/console/1/production/person/5?before=1&x=%22%3E%3Cb%3E"
+        first = await it.client.get(path, headers=elsewhere)
+        assert first.status_code == 200 and "set-cookie" not in first.headers
+        assert "url=/console/1/production/person/5?before=1&amp;x=%22%3E%3Cb%3E&amp;again=1" in (
+            first.text
+        )
+        second = await it.client.get(f"{path}&again=1", headers=elsewhere)
+        assert second.status_code == 303
+        posted = await it.client.post("/console/1/production/search", headers=elsewhere)
+        assert posted.status_code == 303
+
+
 def test_tries_are_forgotten_after_a_while() -> None:
     now = 0.0
     attempts = Attempts(lambda: now)

@@ -35,7 +35,9 @@ class Doors:
             form = await self._checked(request)
         except Problem as problem:
             return self._form(request, problem.status, f"{problem.title}. {problem.text}")
-        address = request.client.host if request.client else ""
+        peer = request.client.host if request.client else ""
+        forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
+        address = self._site.rooms.address(peer, forwarded)
         name, back = form.get("name", ""), form.get("next", "")
         wait = self._site.attempts.wait_s(address, name)
         if wait:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
+_ADDRESS = re.compile(r"[\w.+'-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,4}")
+#: seven digits or more, as phones and cards are written; a date is none
+_NUMBER = re.compile(r"(?<!\d)(?!\d{4}-\d\d-\d\d\b)\+?\d(?:[ ()/.-]?\d){6,30}")
 #: values shorter than this are masked whole
 _SHORT = 7
 #: text of a batch that says what happened, not to whom: shown as it is
@@ -64,6 +68,12 @@ def mask(text: str) -> str:
     return f"****{text[-2:]}" if len(text) >= _SHORT else "****"
 
 
+def scrubbed(text: str) -> str:
+    """Return a name of an event without what looks like an address or a long number in it."""
+    text = _ADDRESS.sub(lambda found: mask(found[0]), text)
+    return _NUMBER.sub(lambda found: mask(found[0]), text)
+
+
 def masked_json(value: Any, key: str = "", personal: bool = False) -> Any:
     """Return a copy of a batch in which only what says nothing of a person is left readable."""
     personal = personal or key in _PERSONAL
@@ -73,7 +83,7 @@ def masked_json(value: Any, key: str = "", personal: bool = False) -> Any:
         return [masked_json(v, key, personal) for v in value]
     if isinstance(value, str):
         plain = key in _KINDS or (key in _PLAIN and not personal)
-        return value if plain or not value else mask(value)
+        return scrubbed(value) if plain or not value else mask(value)
     if personal and isinstance(value, int | float) and not isinstance(value, bool):
         return "****"
     return value

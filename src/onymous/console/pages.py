@@ -26,6 +26,8 @@ MOST_QUERY, MOST_REASON = 256, 500
 #: entries of the audit on one page
 _AUDITS = 100
 _CURSOR = re.compile(r"\d{1,19}\.[01]\.\d{1,19}")
+#: a second look at the same person within this is not written down again
+_VIEW_MS, _VIEWS = 10 * 60_000, 4_096
 KINDS = ("", "identity", "events")
 
 
@@ -34,6 +36,8 @@ class Pages:
 
     def __init__(self, site: Site) -> None:
         self._site, self._rooms = site, site.rooms
+        #: (user, pool, MPID) -> when a view was written down last
+        self._views: dict[tuple[int, int, str], int] = {}
 
     async def search(self, visit: Visit) -> Response:
         """Show the search, or the people found; one of them at once."""
@@ -72,6 +76,8 @@ class Pages:
             return self._site.redirect(
                 f"{visit.place.path}/person/{model['view'].mpid}?was={asked}"
             )
+        if not query.keys() & {"before", "show"}:
+            await self._seen(visit, asked)
         was = query.get("was", "")
         model["was"] = was if self._rooms.finder.number(was) is not None else ""
         return visit.page("person.html", **model)
@@ -82,7 +88,7 @@ class Pages:
         wanted = frozenset({visit.form.get("value", "")}) - {""}
         before, show = visit.form.get("before", ""), visit.form.get("show", "")
         model, shown = await self._model(visit, before, show, wanted)
-        found = shown.revealed()
+        found = shown.revealed
         if not found:
             raise Problem(404, "Nothing to reveal", "The value has changed. Reload the page.")
         mpid = model["view"].mpid
@@ -117,7 +123,9 @@ class Pages:
             raise Problem(403, "The audit is not open to you", why)
         text = visit.request.query_params.get("before", "")
         before = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-        rows, older = await self._rooms.ties.audit(before, _AUDITS)
+        of = visit.request.query_params.get("of", "")
+        of = of if self._rooms.finder.number(of) is not None else ""
+        rows, older = await self._rooms.ties.audit(before, _AUDITS, of)
         entries = [
             {
                 "at": row.at_ms,
@@ -128,7 +136,7 @@ class Pages:
             }
             for row in rows
         ]
-        return visit.page("audit.html", rows=entries, older=older)
+        return visit.page("audit.html", rows=entries, older=older, of=of)
 
     async def _view(self, visit: Visit, mpid: object) -> Any:
         """Return the profile of an MPID in the place looked at; raises `Problem`."""
@@ -175,6 +183,19 @@ class Pages:
             "mergeable": visit.place.caller.plan.strategy.merge,
         }
         return model, shown
+
+    async def _seen(self, visit: Visit, mpid: str) -> None:
+        """Write down who looked at whom, once in a while: reloading says nothing new."""
+        key, now = (visit.user.id, visit.place.pool, mpid), visit.now_ms
+        last = self._views.pop(key, 0)
+        if now - last > _VIEW_MS:
+            place = visit.place
+            detail = {"scope": place.scope_name, "environment": place.environment}
+            await self._rooms.people.note(visit.user, "view", mpid, detail)
+            last = now
+        self._views[key] = last
+        if len(self._views) > _VIEWS:
+            del self._views[next(iter(self._views))]
 
     async def _looked(self, visit: Visit, mpid: str, field: str) -> None:
         place: Place = visit.place

@@ -75,6 +75,8 @@ class Rooms(msgspec.Struct, kw_only=True):
     alias: Callable[[Question, AliasRequest], Awaitable[Answer]]
     #: whether the server is about to stop: live pages end then
     ending: Callable[[], bool] = lambda: False
+    #: (who connected, X-Forwarded-For) -> address of the client; proxies are believed if trusted
+    address: Callable[[str, str], str] = lambda peer, forwarded: peer
 
 
 class Problem(Exception):
@@ -281,6 +283,11 @@ class Site:
     def sign_in_first(self, request: Request) -> Response:
         """Send to the sign-in page; scripts and streams get 401."""
         wanted = request.headers.get("accept", "")
+        elsewhere = request.headers.get("sec-fetch-site") == "cross-site"
+        if elsewhere and request.method == "GET" and "again" not in request.query_params:
+            # someone follows a link from elsewhere: the browser keeps the cookie back, but not
+            # the second time, when it is our own page that asks
+            return self.page("again.html", to=_again(request))
         if "json" in wanted or "event-stream" in wanted:
             return Response("Sign in first.", 401, HEADERS, "text/plain")
         back = request.url.path if request.method == "GET" else ""
@@ -289,6 +296,11 @@ class Site:
             query["over"] = "1"
         text = urllib.parse.urlencode(query, safe="/")
         return self.redirect("/console/sign-in" + (f"?{text}" if text else ""))
+
+
+def _again(request: Request) -> str:
+    query = urllib.parse.urlencode([*request.query_params.multi_items(), ("again", "1")])
+    return f"{request.url.path}?{query}"
 
 
 async def read_form(request: Request) -> dict[str, str]:

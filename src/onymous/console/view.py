@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from onymous.console.graph import draw
-from onymous.console.masking import Handles, mask
+from onymous.console.masking import Handles, mask, scrubbed
 from onymous.console.site import label
 from onymous.flows.history import Changed, Happened
 from onymous.flows.profiles import Named, ProfileView
@@ -27,6 +27,8 @@ RESERVED = (
     "zip",
     "country",
 )
+#: the group of all identities of a person
+NAMES = "all-names"
 #: facts of a device that say nothing of a person
 _PLAIN_INFO = (
     "brand",
@@ -53,30 +55,31 @@ _WORDS = {
 }
 
 
+_JOINS = {"taken_from": "from", "given_to": "to", "created": "beside the anonymous"}
+
+
 class Shown:
     """The values of one page: masked, unless asked for; remembers all of them by handle."""
 
     def __init__(self, handles: Handles, person: str, wanted: frozenset[str]) -> None:
         self._handles, self._person, self._wanted = handles, person, wanted
-        #: handle -> (field, value)
-        self.all: dict[str, tuple[str, str]] = {}
+        #: handle -> (field, value) of those asked for
+        self.revealed: dict[str, tuple[str, str]] = {}
 
-    def value(self, field: str, value: str) -> dict[str, Any]:
-        """Return what a template needs of a value: handle, text, and whether it is masked."""
+    def value(self, field: str, value: str, groups: tuple[str, ...] = (NAMES,)) -> dict[str, Any]:
+        """Return what a template needs of a value: handle, text, and whether it is masked.
+
+        It is shown in full where its handle or one of its groups was asked for.
+        """
         handle = self._handles.of(self._person, field, value)
-        self.all[handle] = (field, value)
-        clear = bool(self._wanted) and wants(self._wanted, handle, field)
+        clear = not self._wanted.isdisjoint((handle, *groups))
+        if clear:
+            self.revealed[handle] = (field, value)
         return {"handle": handle, "text": value if clear else mask(value), "masked": not clear}
 
-    def revealed(self) -> dict[str, tuple[str, str]]:
-        """Return those asked for."""
-        return {h: v for h, v in self.all.items() if wants(self._wanted, h, v[0])}
-
-
-def wants(wanted: frozenset[str], handle: str, field: str) -> bool:
-    """Return whether a value was asked for, by its handle or with all of its group."""
-    group = "all-attributes" if field.startswith("attribute ") else "all-names"
-    return handle in wanted or group in wanted
+    def group(self, *names: str) -> str:
+        """Return the handle of a group of values."""
+        return self._handles.of(self._person, "group", "\0".join(names))
 
 
 def names_of(view: ProfileView, shown: Shown, names: Names) -> dict[str, Any]:
@@ -106,11 +109,12 @@ def workspaces_of(view: ProfileView, shown: Shown, names: Names) -> list[dict[st
     return [
         {
             "name": names.workspace(number),
+            "group": shown.group(f"workspace {number}"),
             "person": person,
             "inputs": [
                 (names.input(i), first, last) for i, (first, last) in sorted(person.inputs.items())
             ],
-            "attributes": _attributes(person, shown, names.workspace(number)),
+            "attributes": _attributes(person, shown, number, names.workspace(number)),
             "devices": [
                 {
                     "platform": d.platform,
@@ -131,18 +135,21 @@ def workspaces_of(view: ProfileView, shown: Shown, names: Names) -> list[dict[st
     ]
 
 
-def _attributes(person: Person, shown: Shown, workspace: str) -> list[dict[str, Any]]:
+def _attributes(person: Person, shown: Shown, number: int, workspace: str) -> list[dict[str, Any]]:
     out = []
+    all_here = shown.group(f"workspace {number}")
     for name, attribute in person.attributes.items():
         value = attribute.value
         field = f"attribute {name} in {workspace}"
+        group = shown.group(f"attribute {number}", name)
         values = value if isinstance(value, list) else [value] if value is not None else []
         out.append(
             {
                 "name": name,
                 "reserved": name.startswith("$"),
                 "tag": value is None,
-                "values": [shown.value(field, v) for v in values],
+                "group": group,
+                "values": [shown.value(field, v, (group, all_here)) for v in values],
                 "at": attribute.at_ms,
             }
         )
@@ -174,11 +181,19 @@ def timeline_of(items: list[Item], shown: Shown, mpid: str) -> list[dict[str, An
     out = []
     for item in items:
         other = item.mpid if item.mpid != mpid else ""
+        if item.change is not None and other and _told_by(item.change, mpid):
+            continue
         if item.change is not None:
             out.append({**told(item.change, shown), "at": item.at_ms, "of": other})
         elif item.batch is not None:
             out.append({**sent(item.batch), "at": item.at_ms, "of": other})
     return out
+
+
+def _told_by(change: Happened, mpid: str) -> bool:
+    """Return whether the entry of a merge stands in the ledger of this person as well."""
+    both = change.operation in ("merge", "unmerge")
+    return both and all(c.mpid == mpid for c in change.changes)
 
 
 def told(change: Happened, shown: Shown) -> dict[str, Any]:
@@ -209,7 +224,7 @@ def _changed(c: Changed, shown: Shown) -> dict[str, Any]:
         "word": _WORDS.get(c.change, c.change),
         "label": label(kind) if kind else "",
         "value": shown.value(kind, c.value) if c.value else None,
-        "join": {"taken_from": "from", "given_to": "to"}.get(c.change, ""),
+        "join": _JOINS.get(c.change, "") if c.mpid else "",
         "mpid": c.mpid or "",
     }
 
@@ -241,10 +256,10 @@ def sent(batch: Sent) -> dict[str, Any]:
     """Return a batch as the template shows it."""
     return {
         "kind": "events",
-        "title": f"{batch.platform or 'unknown'} batch",
+        "title": f"{batch.platform} batch" if batch.platform else "batch",
         "from": f"{batch.workspace} / {batch.input}",
         "events": [
-            {"kind": kind.replace("_", " "), "name": name, "count": count}
+            {"kind": kind.replace("_", " "), "name": scrubbed(name), "count": count}
             for kind, name, count in batch.events
         ],
         "batch": batch.id,

@@ -135,7 +135,7 @@ class Merging:
             number = int((await tx.rows(history_sql.MERGE_OF, one))[0][0])
             await tx.run(sql.PROFILE_FLAGS, records[one].flags | MERGED, one)
             await _note(tx, MERGED_KIND, "merge", (one, two), actor)
-            await _audit(tx, actor, "merge", number)
+            await self._audit(tx, actor, "merge", number, (one, two))
         return number
 
     async def merges(self, pool: int, mpid: object) -> list[MergeView]:
@@ -167,7 +167,7 @@ class Merging:
             await tx.run(history_sql.MERGE_UNDO, *undone)
             await tx.run(sql.PROFILE_FLAGS, records[one].flags & ~MERGED, one)
             await _note(tx, UNMERGED, "unmerge", (one, two), actor)
-            await _audit(tx, actor, "unmerge", number)
+            await self._audit(tx, actor, "unmerge", number, (one, two))
         return rows[0]
 
     async def undo_alias(self, pool: int, number: int, actor: Actor) -> None:
@@ -185,7 +185,7 @@ class Merging:
             await tx.run(history_sql.ALIAS_SET, "undone", why, number, "applied")
             await take_back(tx, number, two)
             await _note(tx, UNALIASED, "unalias", (one, two), actor)
-            await _audit(tx, actor, "unalias", number)
+            await self._audit(tx, actor, "unalias", number, (one, two))
 
     def parse(self, mpid: object) -> int | None:
         """Return the number of an MPID, or None for one that was never made."""
@@ -216,6 +216,15 @@ class Merging:
             if pid == one:
                 raise MergeInvalid(what="the destination is merged into the source")
         raise MergeInvalid(what="the chain of merges would be too long")
+
+    async def _audit(
+        self, tx: Transaction, actor: Actor, action: str, number: int, pids: tuple[int, int]
+    ) -> None:
+        """Write down who did what to whom: the destination is the person it is about."""
+        source, destination = map(self._resolver.mpids.text, pids)
+        detail = {"number": number, "source": source, "reason": actor.reason}
+        row = (actor.now_ms, actor.name, action, destination, msgspec.json.encode(detail))
+        await tx.run(sql.AUDIT_ADD, *row)
 
     def _view(self, row: Row) -> MergeView:
         text = self._resolver.mpids.text
@@ -254,11 +263,6 @@ async def _note(tx: Transaction, kind: int, op: str, pids: tuple[int, int], acto
         )
         await tx.run(sql.LEDGER_ADD, seq, pid, actor.now_ms, _encode(entry))
     await tx.run(sql.JOB_ADD, "identity_changed", actor.now_ms, _encode(numbers))
-
-
-async def _audit(tx: Transaction, actor: Actor, action: str, number: int) -> None:
-    detail = msgspec.json.encode({"reason": actor.reason})
-    await tx.run(sql.AUDIT_ADD, actor.now_ms, actor.name, action, f"{action} {number}", detail)
 
 
 def _preview(source: ProfileView, destination: ProfileView) -> Preview:

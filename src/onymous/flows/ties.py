@@ -99,10 +99,17 @@ class Ties:
             worth = await session.rows(sql.WORTH_WITHIN, source, start_ms, end_ms)
         return worth[0][0] or 0, batches[0][0]
 
-    async def audit(self, before: int, limit: int) -> tuple[list[Audited], int]:
-        """Return a page of the audit, newest first, and where the next begins; 0: nowhere."""
+    async def audit(self, before: int, limit: int, subject: str = "") -> tuple[list[Audited], int]:
+        """Return a page of the audit, newest first, and where the next begins; 0: nowhere.
+
+        `subject` is an MPID, or whatever else is done something to; empty: all.
+        """
+        asked = (before or 1 << 62, limit + 1)
         async with self._store.read() as session:
-            rows = await session.rows(sql.AUDITS, before or 1 << 62, limit + 1)
+            if subject:
+                rows = await session.rows(sql.AUDITS_OF, subject, *asked)
+            else:
+                rows = await session.rows(sql.AUDITS, *asked)
         out = []
         for number, at, actor, action, subject, packed in rows[:limit]:
             detail = msgspec.json.decode(bytes(packed)) if packed else {}

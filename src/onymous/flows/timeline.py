@@ -183,7 +183,10 @@ def _events(content: dict[str, Any]) -> list[tuple[str, str, int]]:
 
 def _name(kind: str, data: dict[str, Any]) -> str:
     if kind == "commerce_event" and isinstance(data.get("product_action"), dict):
-        name = data["product_action"].get("action")
+        action = data["product_action"]
+        name, amount = action.get("action"), action.get("total_amount")
+        if isinstance(name, str) and isinstance(amount, int | float):
+            name = f"{name} {amount:,.2f}"
     else:
         name = data.get(_NAMES.get(kind, "event_name"))
     return name[:80] if isinstance(name, str) else ""

@@ -73,6 +73,7 @@ class Undoing:
         line = next(line for line in lines if line.seq == entry)
         future: asyncio.Future[Inverse | Refusal] = asyncio.get_running_loop().create_future()
         work = _Undo(plan, pool, pid, line, lines, actor, dry_run, future)
+        work.subject = self._resolver.mpids.text(pid)
         if dry_run:
             self._resolver.desk.submit(work)
         else:
@@ -106,6 +107,8 @@ class _Undo:
 
     name = "undo"
     replay: tuple[int, bytes, bytes] | None = None
+    #: the MPID, for the audit
+    subject = ""
 
     def __init__(
         self,
@@ -168,9 +171,8 @@ class _Undo:
             other = records[pid]
             add, take = [(code, key, shown)], [(code, key, record.pid)]
             working.apply(other, plan, origin, add=add, take=take, entry=entry())
-        detail = msgspec.json.encode({"reason": actor.reason})
-        subject = f"entry {self._line.seq}"
-        row = (actor.now_ms, actor.name, "undo", subject, detail)
+        detail = msgspec.json.encode({"entry": self._line.seq, "reason": actor.reason})
+        row = (actor.now_ms, actor.name, "undo", self.subject, detail)
         working.extra.append((sql.AUDIT_ADD, row))
 
     def _answer(self) -> None:

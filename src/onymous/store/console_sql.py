@@ -62,6 +62,10 @@ BATCHES_LATEST = (
 AUDITS = (
     "SELECT id, at, actor, action, subject, detail FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?"
 )
+AUDITS_OF = (
+    "SELECT id, at, actor, action, subject, detail FROM audit WHERE subject = ? AND id < ?"
+    " ORDER BY id DESC LIMIT ?"
+)
 
 # -- what an undo would take away ---------------------------------------------------------------
 
