@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from prometheus_client import (
@@ -16,16 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from onymous.store.port import (
-    Found,
-    Label,
-    LostRace,
-    Probe,
-    Row,
-    Session,
-    Store,
-    Transaction,
-)
+from onymous.store.port import LostRace, Store, Transaction
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300)
@@ -35,6 +26,9 @@ BOUNDS = {
     "Busy": "max_waiting",
     "BatchTooLarge": "max_batch_bytes",
 }
+
+#: operations whose bodies are bounded as events
+EVENTS = {"event_body", "events", "bulkevents", "historical", "web_events", "native_events"}
 
 
 class Answered(Protocol):
@@ -105,7 +99,7 @@ class Metrics:
         self._refusals.labels(operation, reason).inc()
         bound = BOUNDS.get(reason)
         if reason == "BodyTooLarge":
-            large = "event" if "event" in operation else "identity"
+            large = "event" if operation in EVENTS else "identity"
             bound = f"max_{large}_body_bytes"
         if bound is not None:
             self._hit.labels(bound).inc()
@@ -157,59 +151,27 @@ class Metrics:
         return generate_latest(self.registry)
 
     def watch(self, store: Store) -> Store:
-        """Return a store whose write transactions are timed by name."""
-        return Watched(store, self)
+        """Time the store's write transactions by name, and return it."""
+        store.write = timed_write(store, self)  # type: ignore[method-assign, assignment]
+        return store
 
 
-class Watched:
-    """A store that tells how long its named transactions took; finding is the engine's own."""
-
-    def __init__(self, store: Store, metrics: Metrics) -> None:
-        self._store, self._metrics = store, metrics
-        self.engine = store.engine
-        self.find_now: Callable[[Sequence[Probe]], list[Found]] | None = store.find_now
-        self.rows_now: Callable[..., list[Row]] | None = store.rows_now
-        self.only_now: Callable[[Sequence[Label]], list[Any]] | None = store.only_now
-
-    async def start(self) -> None:
-        """Open the store."""
-        await self._store.start()
-
-    async def close(self) -> None:
-        """Close the store."""
-        await self._store.close()
-
-    async def scrub(self) -> None:
-        """Let go of what was deleted."""
-        await self._store.scrub()
-
-    async def upkeep(self, now_ms: int) -> None:
-        """Do what the engine needs."""
-        await self._store.upkeep(now_ms)
-
-    async def find(self, probes: Sequence[Probe]) -> list[Found]:
-        """Answer probes from one snapshot."""
-        return await self._store.find(probes)
-
-    async def only(self, labels: Sequence[Label]) -> list[Any]:
-        """Answer labels from one snapshot."""
-        return await self._store.only(labels)
-
-    def read(self) -> AbstractAsyncContextManager[Session]:
-        """Open a session for reading."""
-        return self._store.read()
+def timed_write(store: Store, metrics: Metrics) -> Callable[[str], Any]:
+    """Return the store's `write`, timed; finding and reading stay the engine's own."""
+    write = store.write
 
     @asynccontextmanager
-    async def write(self, name: str) -> AsyncIterator[Transaction]:
-        """Open the named write transaction, and time it."""
+    async def timed(name: str) -> AsyncIterator[Transaction]:
         started = time.perf_counter()
         try:
-            async with self._store.write(name) as tx:
+            async with write(name) as tx:
                 yield tx
         except LostRace:
-            self._metrics.failed(name, "lost_race")
+            metrics.failed(name, "lost_race")
             raise
         except Exception:
-            self._metrics.failed(name, "error")
+            metrics.failed(name, "error")
             raise
-        self._metrics.wrote(name, time.perf_counter() - started)
+        metrics.wrote(name, time.perf_counter() - started)
+
+    return timed

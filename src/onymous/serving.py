@@ -27,7 +27,7 @@ from onymous.logs import log_request
 from onymous.managing import manager, public_only
 from onymous.measuring import Measuring
 from onymous.observe import Metrics
-from onymous.rules.errors import BadHttp, BodyTooLarge, HeadTooLarge
+from onymous.rules.errors import BadHttp, HeadTooLarge
 from onymous.settings import SettingError, Settings
 from onymous.stopping import Ending, Polite, notify
 from onymous.tls import throw_away
@@ -284,7 +284,7 @@ class Server:
             app.hot(),
             s.max_identity_body_bytes,
             app.find_hot,
-            too_large=raw(refused(BodyTooLarge(most=s.max_identity_body_bytes), None)),
+            too_large=app.too_large,
             head_too_large=raw(refused(HeadTooLarge(most=MOST_HEADERS), None)),
             bad_http=raw(refused(BadHttp(), None)),
         )

@@ -93,8 +93,15 @@ async def prepared(place: Any, folder: pathlib.Path) -> tuple[str, tuple[str, st
 class Load:
     """People who log in again and again, on connections that are kept or fresh."""
 
-    def __init__(self, auth: tuple[str, str], urls: list[str], callers: int = 12) -> None:
+    def __init__(
+        self,
+        auth: tuple[str, str],
+        urls: list[str],
+        callers: int = 12,
+        verify: Any = True,
+    ) -> None:
         self._auth, self.urls, self._callers = auth, urls, callers
+        self._verify = verify
         #: customer -> MPID, as acknowledged
         self.answered: dict[str, str] = {}
         self.statuses: dict[int, int] = {}
@@ -122,7 +129,7 @@ class Load:
         while self._on:
             url = self.urls[(caller + n) % len(self.urls)]
             async with httpx.AsyncClient(
-                base_url=url, auth=self._auth, trust_env=False, timeout=30
+                base_url=url, auth=self._auth, trust_env=False, timeout=30, verify=self._verify
             ) as client:
                 for _ in range(50):
                     if not self._on:

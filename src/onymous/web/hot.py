@@ -36,6 +36,11 @@ def _nothing(method: bytes, path: bytes) -> None:
     """Find no handler."""
 
 
+def _no_answer(most: int) -> bytes:
+    """Stand for the answer to a body of over `most` bytes."""
+    return b""
+
+
 class _NoEvent:
     """Stands for the event uvicorn sets on its own cycles."""
 
@@ -115,7 +120,7 @@ class HotProtocol(HttpToolsProtocol):
 
     table: ClassVar[HotTable] = {}
     max_body: ClassVar[int] = 0
-    too_large: ClassVar[bytes] = b""
+    too_large: ClassVar[Callable[[int], bytes]] = staticmethod(_no_answer)
     #: answers to a head that is too large, and to what is no HTTP
     head_too_large: ClassVar[bytes] = b""
     bad_http: ClassVar[bytes] = b""
@@ -259,7 +264,7 @@ class HotProtocol(HttpToolsProtocol):
                 hot.body = hot.body + body if hot.body else body
             elif hot.size > MOST_DISCARDED:
                 hot.keep_alive = False
-                hot.respond(self.too_large)
+                hot.respond(type(self).too_large(hot.most))
 
     def on_message_complete(self) -> None:
         """Hand a complete hot request to its handler."""
@@ -274,7 +279,7 @@ class HotProtocol(HttpToolsProtocol):
             return
         hot.more_body = False
         if hot.size > hot.most:
-            hot.respond(self.too_large)
+            hot.respond(type(self).too_large(hot.most))
         else:
             hot.handler(hot)
 
@@ -314,21 +319,21 @@ def hot_protocol(
     max_body: int,
     find: Finder,
     *,
-    too_large: bytes,
+    too_large: Callable[[int], bytes],
     head_too_large: bytes = b"",
     bad_http: bytes = b"",
 ) -> type[HotProtocol]:
     """Return the protocol class that answers `table`, and what `find` finds, before ASGI.
 
-    Bodies over `max_body` bytes are read to their end, not kept, and answered with the bytes
-    `too_large`: a client that is still sending could not read the answer. Over `MOST_DISCARDED`
-    the connection is closed.
+    Bodies over `max_body` bytes are read to their end, not kept, and answered with what
+    `too_large` returns for their bound: a client that is still sending could not read the answer.
+    Over `MOST_DISCARDED` the connection is closed.
     """
     attributes: dict[str, Any] = {
         "heads": {},
         "table": table,
         "max_body": max_body,
-        "too_large": too_large,
+        "too_large": staticmethod(too_large),
         "head_too_large": head_too_large,
         "bad_http": bad_http,
     }

@@ -172,6 +172,14 @@ class Application:
                 table[b"POST", path.encode()] = self._hot(op, path, {}, self._identity.start)
         return table
 
+    def too_large(self, most: int) -> bytes:
+        """Return the answer to a hot request whose body is over its bound, and count it."""
+        reply = refused(BodyTooLarge(most=most), None)
+        least = min(route.max_body for route in self.routes if route.start is not None)
+        if self._observe is not None:
+            self._observe("event_body" if most > least else "identity_body", reply, -1.0)
+        return raw(reply)
+
     def find_hot(self, method: bytes, path: bytes) -> tuple[HotHandler, int] | None:
         """Return what answers a path that carries a name, if that is done before ASGI.
 
