@@ -85,6 +85,8 @@ class ProfileView(msgspec.Struct, kw_only=True):
     aliases_out: list[AliasView] = []
     #: numbers of the profiles merged into this one
     merged: list[int] = []
+    #: the rows it was made of, where nothing else was needed: equal rows make an equal view
+    made_of: list[Row] | None = None
 
     @property
     def lifetime_value(self) -> float:
@@ -118,12 +120,10 @@ class Profiles:
         Nearly every profile is neither merged nor aliased: those take one round. Never waits
         where the store has `rows_now`.
         """
-        args = (pid, pid, pid, pid, pid)
-        if self._store.rows_now is not None:
-            rows = self._store.rows_now(history_sql.PERSON_PLAIN, *args)
-        else:
+        rows = self.rows_now(pid)
+        if rows is None:
             async with self._store.read() as session:
-                rows = await session.rows(history_sql.PERSON_PLAIN, *args)
+                rows = await session.rows(history_sql.PERSON_PLAIN, pid, pid, pid, pid, pid)
         if all(row[0] < 2 for row in rows):
             return _plain(rows, scope, self._mpids)
         for pool in (scope * 2, scope * 2 + 1):
@@ -131,6 +131,11 @@ class Profiles:
             if view is not None:
                 return view
         return None
+
+    def rows_now(self, pid: int) -> list[Row] | None:
+        """Return the rows a profile is made of at once, or None where the store would wait."""
+        now = self._store.rows_now
+        return None if now is None else now(history_sql.PERSON_PLAIN, pid, pid, pid, pid, pid)
 
 
 def _plain(rows: list[Row], scope: int, mpids: Mpids) -> ProfileView | None:
@@ -149,6 +154,7 @@ def _plain(rows: list[Row], scope: int, mpids: Mpids) -> ProfileView | None:
             _take(view, workspace, persons[workspace])
         _seen(view, persons)
         _conclude(view)
+        view.made_of = rows
     return view
 
 

@@ -213,7 +213,7 @@ class SqliteStore:
 
     def _rows_now(self, statement: str, *args: object) -> list[Row]:
         try:
-            return list(self._reader.execute(statement, args))
+            return self._finder.execute(statement, args).fetchall()
         except apsw.Error as error:
             raise _explained("read", error) from None
 

@@ -26,6 +26,7 @@ from onymous.store.port import Probe, Store
 from onymous.web.calls import Call, flag
 from onymous.web.identity import ENVIRONMENTS, Respond, later, refused
 from onymous.web.profile_body import Shown, body, fields
+from onymous.web.profile_memory import Memory, given
 from onymous.web.wire import Reply, decode, inflate
 
 T = TypeVar("T")
@@ -74,6 +75,7 @@ class ProfilesWeb:
         self._store, self._profiles, self._tokens = store, profiles, tokens
         self._reads, self._limits = reads, limits
         self._queries: dict[bytes, Wanted] = {}
+        self._memory = Memory()
         self._places: dict[tuple[str, str, str], tuple[Holder, Workspace]] = {}
         #: whether reading never waits, so that a read needs no task of its own
         self._at_once = store.rows_now is not None and store.find_now is not None
@@ -83,6 +85,9 @@ class ProfilesWeb:
         now_ms = time.time_ns() // 1_000_000
         try:
             holder = self._tokens.check(bearer(call), now_ms)
+            if op == "profile" and (again := self._again(call, holder, now_ms)) is not None:
+                respond(again)
+                return
             if self._at_once:
                 respond(_now(self._answer(op, call, holder, now_ms)))
                 return
@@ -92,6 +97,17 @@ class ProfilesWeb:
             respond(refused(refusal, None))
         else:
             later(self._answer(op, call, holder, now_ms), respond)
+
+    def _again(self, call: Call, holder: Holder, now_ms: int) -> Reply | None:
+        """Answer as before if the profile still is what it was, or return None."""
+        kept = self._memory.get(call.path, call.query, holder)
+        if kept is None or self._profiles.rows_now(kept.pid) != kept.rows:
+            return None
+        self._count(holder)
+        self._reads.note(
+            holder.client_id, "profile.read", kept.mpid, kept.workspace.id, kept.asked, now_ms
+        )
+        return _tagged(call, kept.tag, kept.body)
 
     async def read(self, call: Call) -> Reply:
         """Read a profile by MPID."""
@@ -121,21 +137,22 @@ class ProfilesWeb:
         self._reads.note(
             holder.client_id, "profile.read", view.mpid, workspace.id, wanted.text, now_ms
         )
-        return self._reply(call, view, workspace, holder, wanted)
+        tag, raw = self._made(view, workspace, holder, wanted)
+        if op == "profile" and self._at_once:
+            made = given(view, holder, workspace, wanted.text, tag, raw)
+            if made is not None:
+                self._memory.put(call.path, call.query, made, now_ms)
+        return _tagged(call, tag, raw)
 
-    def _reply(
-        self, call: Call, view: ProfileView, workspace: Workspace, holder: Holder, wanted: Wanted
-    ) -> Reply:
+    def _made(
+        self, view: ProfileView, workspace: Workspace, holder: Holder, wanted: Wanted
+    ) -> tuple[bytes, bytes]:
+        """Return the tag and the body of a profile."""
         readable = self._readable(workspace, holder) if wanted.worth else {}
         raw = _encode(body(Shown(view, workspace, readable), wanted.fields, as_text=wanted.as_text))
         # changes of identities store nothing else, so the time alone would not tell them
         digest = hashlib.blake2b(raw, digest_size=6).hexdigest()
-        tag = b'"%d-%b"' % (view.stored_ms, digest.encode())
-        headers = ((b"etag", tag), (b"cache-control", b"private, no-cache"), _RATE)
-        known = call.header(b"if-none-match")
-        if known is not None and _matches(known, tag.decode()):
-            return Reply(304, b"", headers)
-        return Reply(200, raw, headers)
+        return b'"%d-%b"' % (view.stored_ms, digest.encode()), raw
 
     def _readable(self, workspace: Workspace, holder: Holder) -> dict[int, Workspace]:
         """Return the workspaces of a scope that a credential may read."""
@@ -251,6 +268,14 @@ def bearer(call: Call) -> bytes | None:
         if name == b"authorization":
             return value
     return None
+
+
+def _tagged(call: Call, tag: bytes, raw: bytes) -> Reply:
+    headers = ((b"etag", tag), (b"cache-control", b"private, no-cache"), _RATE)
+    known = call.header(b"if-none-match")
+    if known is not None and _matches(known, tag.decode()):
+        return Reply(304, b"", headers)
+    return Reply(200, raw, headers)
 
 
 def _matches(given: str, tag: str) -> bool:
