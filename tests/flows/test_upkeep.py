@@ -8,12 +8,14 @@ import random
 from typing import Any
 
 import msgspec
+from tests.conftest import Place
 from tests.flows.test_events_flow import purchase, send, view, who_is
 from tests.web.serving import Running, running
 
 from onymous.flows import upkeep
-from onymous.flows.upkeep import forget_batches, learn
-from onymous.store import compression, sql
+from onymous.flows.upkeep import DAY_MS, forget_batches, learn
+from onymous.store import compression, history_sql, sql
+from onymous.store.partitions import months
 
 
 async def bodies_of(it: Running) -> list[bytes]:
@@ -93,3 +95,36 @@ async def test_what_earlier_versions_spooled_is_applied_once(
         assert (await core.spool.replay()).applied == 1
         assert (await view(it, mpid)).lifetime_value == 9
         assert await core.spool.quarantined() == []
+
+
+async def test_old_months_go_at_once(own_postgres: Any, tmp_path: pathlib.Path) -> None:
+    place = Place("postgresql", own_postgres.database())
+    async with running(place, tmp_path) as it:
+        core = it.server.core
+        now = 1_900_000_000_000
+        old = now - 900 * DAY_MS
+        for at in (old, now):
+            await core.store.upkeep(at)
+        async with core.store.write("test") as tx:
+            for at in (old, old + 40 * DAY_MS, now):
+                row = (1, at, 0, 0, at, 1, 1, None, 0, core.bodies.pack(b"{}")[1])
+                await tx.run(history_sql.BATCH_ADD, *row)
+        parts = (
+            "SELECT inhrelid::regclass::text FROM pg_inherits"
+            " WHERE inhparent = to_regclass('batch')"
+        )
+        gone = {name for name, _, _ in months(old)}
+        async with core.store.read() as session:
+            assert gone <= {row[0] for row in await session.rows(parts)}
+        await core.upkeep.run(now)
+        async with core.store.read() as session:
+            left = {row[0] for row in await session.rows(parts)}
+            rows = await session.rows("SELECT received FROM batch ORDER BY received")
+        assert not gone & left
+        assert left >= {"batch_rest", *(name for name, _, _ in months(now))}
+        assert [row[0] for row in rows] == [now]
+        async with core.store.read() as session:
+            await session.rows("SELECT count(*) FROM batch")
+            # a reader is not waited for without end, and loses nothing
+            await core.store.upkeep(now + 900 * DAY_MS, now + 300 * DAY_MS)
+            assert await session.rows("SELECT count(*) FROM batch") == [(1,)]

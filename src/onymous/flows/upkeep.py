@@ -43,7 +43,8 @@ class Upkeep:
 
     async def run(self, now_ms: int) -> None:
         """Do what is due."""
-        await self._store.upkeep(now_ms)
+        days = self._retention_days
+        await self._store.upkeep(now_ms, now_ms - days * DAY_MS if days else 0)
         await learn(self._store, self._events.bodies, now_ms)
         await self._forget(now_ms)
 

@@ -130,8 +130,12 @@ class Store(Protocol):
     async def scrub(self) -> None:
         """Let go of what was deleted, as far as the engine keeps it beside the data (the WAL)."""
 
-    async def upkeep(self, now_ms: int) -> None:
-        """Do what the engine itself needs from time to time (partitions of the months ahead)."""
+    async def upkeep(self, now_ms: int, before_ms: int = 0) -> None:
+        """Do what the engine itself needs from time to time (partitions of the months ahead).
+
+        Whole parts of event history that were received before a time go at once, where the engine
+        keeps it in parts.
+        """
 
     async def find(self, probes: Sequence[Probe]) -> list[Found]:
         """Answer all probes from one snapshot, without locks."""

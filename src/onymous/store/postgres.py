@@ -26,7 +26,7 @@ from onymous.store.arrays import Batch, batched, inserted, looked_up, numbered
 from onymous.store.asking import Asking
 from onymous.store.migrating import migrate
 from onymous.store.packing import slot, unpack_record
-from onymous.store.partitions import partition
+from onymous.store.partitions import drop_old, partition
 from onymous.store.pool import Connection, Pool, explained
 from onymous.store.port import Found, Kept, Label, LostRace, Probe, Row, StoreError
 from onymous.store.settle import settled
@@ -273,10 +273,11 @@ class PostgresStore:
     async def scrub(self) -> None:
         """Nothing: vacuuming and the archive of the WAL are the database's own business."""
 
-    async def upkeep(self, now_ms: int) -> None:
-        """Make the partitions of this month and the two after it."""
+    async def upkeep(self, now_ms: int, before_ms: int = 0) -> None:
+        """Make the partitions of this month and the two after it; drop those of old months."""
         async with _lent(self._open, "upkeep") as connection:
             await partition(connection, now_ms)
+            await drop_old(connection, before_ms)
 
     async def find(self, probes: Sequence[Probe]) -> list[Found]:
         """Answer all probes by one statement, so from one snapshot."""

@@ -232,7 +232,7 @@ class SqliteStore:
         finally:
             db.close()
 
-    async def upkeep(self, now_ms: int) -> None:
+    async def upkeep(self, now_ms: int, before_ms: int = 0) -> None:
         """Nothing: one folder needs none."""
 
     async def find(self, probes: Sequence[Probe]) -> list[Found]:
