@@ -36,7 +36,7 @@ def export_events(
     async def work() -> tuple[int, int]:
         async with running(settings_of(store=store)) as core:
             exporter = Exporter(core.store, core.bodies, core.mpids, core.directory.names)
-            writer = _writer(to)
+            writer = writer_of(to)
             count, last = 0, after
             try:
                 async for rows in exporter.rows(
@@ -105,7 +105,8 @@ class _Parquet:
         self._writer.close()
 
 
-def _writer(to: pathlib.Path) -> _Lines | _Parquet:
+def writer_of(to: pathlib.Path) -> _Lines | _Parquet:
+    """Return what writes a file of this name; raises `FileProblem` for other names."""
     if to.suffix in (".jsonl", ".ndjson"):
         return _Lines(to)
     if to.suffix == ".parquet":

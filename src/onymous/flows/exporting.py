@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from onymous.flows.identity import Mpids
+from onymous.flows.retrying import retried
 from onymous.flows.tenants import Names
 from onymous.rules.times import event_time
 from onymous.store import history_sql, sql
@@ -44,10 +45,15 @@ class Exporter:
     async def rows(
         self, *, after: int = 0, from_ms: int = 0, to_ms: int = 1 << 62, workspace: str = ""
     ) -> AsyncIterator[list[EventRow]]:
-        """Yield events received within [from, to), in pieces; `after` is a batch number."""
+        """Yield events received within [from, to), in pieces; `after` is a batch number.
+
+        What is written meanwhile is left for the next export, so that none is left out for good.
+        """
+        newest = await retried(self._newest)
         while True:
             async with self._store.read() as session:
                 found = await session.rows(history_sql.BATCHES_AFTER, after, TOGETHER)
+                found = [row for row in found if row[0] <= newest]
                 if not found:
                     return
                 after = found[-1][0]
@@ -59,6 +65,14 @@ class Exporter:
                         body = await self._bodies.unpack(session, row[8], row[9])
                         out += self._events(row, pools.get(row[1], 0), named, _decode(body))
             yield out
+
+    async def _newest(self) -> int:
+        """Return the number of the newest batch, when none below it is under way."""
+        async with self._store.write("export") as tx:
+            hold = history_sql.BATCHES_HOLD.get(self._store.engine)
+            if hold is not None:
+                await tx.run(hold)
+            return int((await tx.rows(history_sql.BATCH_NEWEST))[0][0] or 0)
 
     def _events(
         self, row: tuple[Any, ...], pool: int, workspace: str, raw: dict[str, Any]

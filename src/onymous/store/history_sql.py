@@ -33,6 +33,9 @@ BATCHES_OLD = (
 
 BATCHES_ANY_OLD = "SELECT b.id FROM batch b WHERE b.received < ? LIMIT 1"
 BATCH_NEWEST = "SELECT max(id) FROM batch"
+#: waits for batches under way, where several transactions write at once: no number below the newest
+#: one can appear any more
+BATCHES_HOLD = {"postgresql": "LOCK TABLE batch IN SHARE MODE"}
 
 DICTIONARY_GET = "SELECT body FROM dictionary WHERE id = ?"
 DICTIONARY_LATEST = "SELECT id, body FROM dictionary ORDER BY id DESC LIMIT 1"
