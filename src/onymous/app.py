@@ -32,6 +32,7 @@ from onymous.flows.merging import Merging
 from onymous.flows.profiles import Profiles
 from onymous.flows.quarantine import Spool
 from onymous.flows.reads import Reads
+from onymous.flows.scope_changes import ScopeChanger, do_scope_change
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.tenants import Directory
 from onymous.flows.tokens import Tokens
@@ -184,6 +185,7 @@ class Core:
             explain_requests=self.settings.explain_requests,
         )
         self.spool = Spool(self.store, self.events, self.directory)
+        self.scopes = ScopeChanger(self.store, self.seen)
         self.undoing = Undoing(self.resolver, self.store)
         self.historian = Historian(self.store, self.resolver, self.directory)
         self.explainer = Explainer(self.store, self.resolver, self.historian, self.journal)
@@ -227,7 +229,11 @@ class Core:
         async def remember_erased(body: bytes) -> None:
             await remember_all(self.store, self.tombstones)
 
+        async def go_over(body: bytes) -> None:
+            await do_scope_change(self.store, self.scopes, body)
+
         return {
+            "scope_change": go_over,
             "drain_spool": drain,
             "journal_erase": forget,
             JOB: remember,

@@ -11,11 +11,12 @@ from onymous.flows.credentials import Credential, add_secret, audit, check_key, 
 from onymous.flows.documents import Unreadable, read
 from onymous.flows.tenancy import Ids, Shared, encode
 from onymous.rules import documents
-from onymous.rules.errors import ConfigInvalid
+from onymous.rules.errors import ConfigInvalid, ScopeChangeRefused
 from onymous.rules.tenants import Document, Step, diff
 from onymous.rules.wording import Problem
 from onymous.store import tenants_sql as sql
 from onymous.store.port import Store, Transaction
+from onymous.store.scopes_sql import CHANGES_OPEN
 
 
 class BadDocument(ConfigInvalid):
@@ -121,6 +122,13 @@ async def apply(
     return await transact(store, "tenants.apply", work)
 
 
+async def _alone(tx: Transaction, steps: list[Step]) -> None:
+    """Raise while a join or split goes on, if scopes or where workspaces belong would change."""
+    touched = any(s.noun in ("scope", "workspace") and s.action != "leave" for s in steps)
+    if touched and await tx.rows(CHANGES_OPEN):
+        raise ScopeChangeRefused(what="a join or split goes on; apply again when it is done")
+
+
 async def _preview(store: Store, wanted: Document, warnings: list[Problem]) -> Applied:
     async with store.read() as session:
         state, _ = await tenancy.read_state(session)
@@ -140,6 +148,7 @@ class _Writer:
     async def carry_all_out(self, steps: list[Step], author: versions.Author) -> int:
         """Write all steps, audited, as a new version of the configuration; return its number."""
         tx, now = self._tx, self._now
+        await _alone(tx, steps)
         await versions.found(tx, now)
         done = [s for s in steps if s.action in ("create", "update")]
         for step in done:

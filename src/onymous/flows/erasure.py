@@ -17,7 +17,7 @@ from onymous.flows.tombstones import ERASED as ERASED_LINE
 from onymous.flows.tombstones import Line, promise
 from onymous.flows.working import Working
 from onymous.rules.batches import usable
-from onymous.rules.errors import NotRemembered, Refusal, UnknownMpid
+from onymous.rules.errors import NotRemembered, Refusal, ScopeChanging, UnknownMpid
 from onymous.rules.ledger import ERASED as ERASED_KIND
 from onymous.rules.ledger import Change, Entry
 from onymous.rules.records import ERASED, Record
@@ -39,6 +39,9 @@ def erase(resolver: Resolver, question: Question, mpid: object, done: Done) -> N
 
     An unknown MPID is refused with `UnknownMpid`.
     """
+    if question.caller.held:
+        done(Answer(refusal=ScopeChanging(retry_after_s=5)))
+        return
     pid = resolver.mpids.parse(mpid)
     if pid is None:
         done(Answer(refusal=UnknownMpid()))

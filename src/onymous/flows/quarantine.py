@@ -133,7 +133,7 @@ class Spool:
     ) -> Taken | None:
         """Try one batch; it leaves the spool in the transaction that applies it."""
         caller, raw = self._directory.by_id(row.input), row.content()
-        if caller is None or raw is None:
+        if caller is None or caller.held or raw is None:
             return None
         item = Incoming(
             caller=caller,

@@ -35,6 +35,7 @@ from onymous.flows.used import Used
 from onymous.rules.strategies import Plan, compile_plan
 from onymous.store import tenants_sql as sql
 from onymous.store.port import Row, Session, Store
+from onymous.store.scopes_sql import HOLDS
 
 __all__ = [
     "Applied",
@@ -77,6 +78,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     #: their numbers
     secret_ids: tuple[int, ...] = ()
     active: bool = True
+    #: the people of its workspace are on their way to another scope
+    held: bool = False
     key_only: bool = False
     server_side: bool = False
     fold_keys: bool = False
@@ -192,12 +195,13 @@ class Directory:
             plain = tenancy.unseal(self._key, number, sealed)
             secrets.setdefault(number, []).append((secret, plain))
         rows = await session.rows(sql.CALLERS)
-        callers = [_caller(row, secrets.get(row[0], [])) for row in rows]
+        held = {row[0] for row in await session.rows(HOLDS)}
+        callers = [_caller(row, secrets.get(row[0], []), held) for row in rows]
         workspaces = {row[0]: row[1] for row in await session.rows(sql.WORKSPACE_NAMES)}
         return callers, Names({c.input: c.name for c in callers}, workspaces)
 
 
-def _caller(row: Row, secrets: list[tuple[int, bytes]]) -> Caller:
+def _caller(row: Row, secrets: list[tuple[int, bytes]], held: set[int]) -> Caller:
     number, name, kind, api_key, settings, active, workspace, w_name, shared, scope = row[:10]
     s_name, config = row[10:]
     flags = stored_input(kind, api_key, settings, active)
@@ -215,6 +219,7 @@ def _caller(row: Row, secrets: list[tuple[int, bytes]]) -> Caller:
         secrets=tuple(plain for _, plain in secrets),
         secret_ids=tuple(number for number, _ in secrets),
         active=flags.active,
+        held=workspace in held,
         key_only=bool(flags.key_only),
         server_side=bool(flags.server_side),
         fold_keys=flags.fold_keys,

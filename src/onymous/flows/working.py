@@ -35,6 +35,7 @@ class Origin(msgspec.Struct):
     workspace: int
     input: int
     request: str | None = None
+    quiet: bool = False  #: an operator's change: nobody was seen
 
 
 class _Row(msgspec.Struct):
@@ -142,7 +143,7 @@ class Working:
             kind = ledger.TAKEN if (code, key) in moved else ledger.ATTACHED
             entry.changes.append(Change(kind, code, key, shown, moved.get((code, key))))
         self._settle(record, plan, was_protected, was_person, [(c, k) for c, k, _ in add])
-        self.touch(record, plan, origin.now_ms)
+        self.touch(record, plan, record.seen_ms if origin.quiet else origin.now_ms)
         if entry.changes:
             self._ledger.append((record.pid, origin.now_ms, entry))
 
@@ -162,8 +163,7 @@ class Working:
             protected = protects(record, mask_of(record), plan)
             for value in record.values:
                 if _competes(value.code, plan, protected):
-                    key = self._key(record, plan, value.code, value.key)
-                    self._seen[key] = record.seen_ms
+                    self._seen[self._key(record, plan, value.code, value.key)] = record.seen_ms
 
     def refresh(self, record: Record, keys: dict[int, str], now_ms: int) -> None:
         """Set last seen of the values that were given again."""
@@ -178,6 +178,12 @@ class Working:
         for value in list(record.values):
             self._drop(record, plan, value.code, value.key, person)
         self._changed.add(record.pid)
+
+    def rehouse(self, record: Record, plan: Plan, pool: int, values: Sequence[Value]) -> None:
+        """Put a record with these values into a pool; nothing else of it changes."""
+        self.forget(record, plan)
+        record.pool, record.values = pool, [*values]
+        self._settle(record, plan, False, False, [(v.code, v.key) for v in values])
 
     def _key(self, record: Record, plan: Plan, code: int, key: str) -> RowKey:
         holder = 0 if plan.unique >> code & 1 else record.pid

@@ -290,6 +290,20 @@ class VersionNeeded(Refusal):
     hint = "Send If-Match with the ETag of the configuration you read, or * for any version."
 
 
+class ScopeChanging(Refusal):
+    """The people of this workspace are on their way to another scope."""
+
+    code, status = "SERVICE_UNAVAILABLE", 503
+    hint = "Send the request again; this takes seconds to minutes."
+
+
+class ScopeChangeRefused(Refusal):
+    """The scopes cannot be changed like this: {what}."""
+
+    status = 409
+    hint = "Nothing was changed. See docs/use/scopes.md."
+
+
 class NoSuchScope(Refusal):
     """There is no such identity scope."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 CREATED, ATTACHED, DETACHED, TAKEN, GAVE, ALIASED, ERASED = 1, 2, 3, 4, 5, 6, 7
-UNALIASED, MERGED, UNMERGED, UNDONE = 8, 9, 10, 11
+UNALIASED, MERGED, UNMERGED, UNDONE, MOVED, PARTED = 8, 9, 10, 11, 12, 13
 
 KINDS = {
     CREATED: "created",
@@ -24,6 +24,8 @@ KINDS = {
     MERGED: "merged",
     UNMERGED: "merge_undone",
     UNDONE: "undone",
+    MOVED: "moved_to_scope",
+    PARTED: "parted_from_scope",
 }
 
 

@@ -87,13 +87,16 @@ TALLY_ERASE = "DELETE FROM tally WHERE pid = ?"
 
 # -- aliases in force ---------------------------------------------------------------------------
 
+#: an alias joins nobody across scopes: both ends must be in its pool
 ALIASES_INTO = (
-    "SELECT id, source, start_ms, end_ms, scope, stamp, at FROM alias"
-    " WHERE destination = ? AND outcome = 'applied' AND effective <= ? ORDER BY id"
+    "SELECT a.id, a.source, a.start_ms, a.end_ms, a.scope, a.stamp, a.at FROM alias a"
+    " JOIN profile p ON p.pid = a.source AND p.pool = a.pool"
+    " WHERE a.destination = ? AND a.outcome = 'applied' AND a.effective <= ? ORDER BY a.id"
 )
 ALIASES_OUT = (
-    "SELECT id, destination, start_ms, end_ms, scope, stamp, at FROM alias"
-    " WHERE source = ? AND outcome = 'applied' ORDER BY id"
+    "SELECT a.id, a.destination, a.start_ms, a.end_ms, a.scope, a.stamp, a.at FROM alias a"
+    " JOIN profile p ON p.pid = a.source AND p.pool = a.pool"
+    " WHERE a.source = ? AND a.outcome = 'applied' ORDER BY a.id"
 )
 ALIAS_BY_ID = (
     "SELECT id, pool, source, destination, start_ms, end_ms, scope, stamp, at, outcome, reason"

@@ -33,6 +33,9 @@ POOL_OF = "SELECT p.pool FROM profile p WHERE p.pid = ?"
 
 PROFILE_FLAGS = "UPDATE profile SET flags = ? WHERE pid = ?"
 
+#: a scope was joined with another one, or split
+PROFILE_POOL = "UPDATE profile SET pool = ? WHERE pid = ?"
+
 #: who else was made beside an erased profile must not name it
 PROFILE_TOUCH = "UPDATE profile SET seen = ? WHERE pid = ? AND seen < ?"
 

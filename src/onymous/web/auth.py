@@ -13,7 +13,7 @@ from typing import cast
 import msgspec
 
 from onymous.flows.tenants import Caller, Directory
-from onymous.rules.errors import Forbidden, Unauthorized
+from onymous.rules.errors import Forbidden, ScopeChanging, Unauthorized
 from onymous.web.calls import Headers
 from onymous.web.signing import parse_basic, parse_date, verify
 
@@ -119,6 +119,7 @@ class Authenticator:
         if not any(fits):
             raise Unauthorized()
         self._directory.used.note(caller.input, secret_of(caller, fits.index(True)))
+        _there(caller)
         return self._remember(self._basic, header, Credentials(caller))
 
     def _check_signature(
@@ -143,6 +144,7 @@ class Authenticator:
         for place, secret in enumerate(caller.secrets):
             if verify(secret, method, text, path, words, body, given):
                 self._directory.used.note(caller.input, secret_of(caller, place))
+                _there(caller)
                 return Credentials(caller)
         raise Unauthorized()
 
@@ -156,6 +158,7 @@ class Authenticator:
         if caller is None or not caller.active or not caller.key_only:
             raise Unauthorized()
         self._directory.used.note(caller.input, None)
+        _there(caller)
         return self._remember(self._key_only, raw, Credentials(caller, key_only=True, signed=False))
 
     def _remember(
@@ -173,3 +176,9 @@ class Authenticator:
 def secret_of(caller: Caller, place: int) -> int | None:
     """Return the number of one of a caller's secrets."""
     return caller.secret_ids[place] if place < len(caller.secret_ids) else None
+
+
+def _there(caller: Caller) -> None:
+    """Raise `ScopeChanging` while the people of a caller's workspace go to another scope."""
+    if caller.held:
+        raise ScopeChanging(retry_after_s=5)
