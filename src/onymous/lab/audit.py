@@ -16,6 +16,7 @@ from onymous.lab.audit_trace import contradictions
 from onymous.lab.auditor import Model, compare, story
 from onymous.lab.auditor_types import NEW, Config
 from onymous.lab.check import ASK
+from onymous.lab.glancing import at_a_glance
 from onymous.lab.histories import Op, configuration, operation
 from onymous.rules.errors import LookupRefusal, Refusal
 from onymous.rules.records import ERASED
@@ -96,6 +97,8 @@ class Audited:
             key_only=op.get("key_only", False),
         )
         try:
+            if not question.explain:
+                return await at_a_glance(self.core, question)
             return await ASK[op["op"]](self, op, question)
         except Refusal as refusal:
             return Answer(refusal=refusal)

@@ -89,7 +89,7 @@ def operation(rng: random.Random, mpids: list[str]) -> Op:
             op["previous_mpid"] = someone
         if name == "logout" and rng.random() < 0.7:
             op["known_identities"] = {k: v for k, v in known.items() if k in DEVICE}
-        if rng.random() < 0.4:
+        if name in ("identify", "login") and rng.random() < 0.4:
             op["explain"] = False
         return op | ({"key_only": True} if rng.random() < 0.25 else {})
     if name == "events":

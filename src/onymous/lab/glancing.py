@@ -1,0 +1,54 @@
+"""Questions asked as busy connections ask them: at a glance where that may do."""
+
+from __future__ import annotations
+
+import asyncio
+
+from onymous.app import Core
+from onymous.flows.answers import Answer, Question
+from onymous.flows.glance import Known, first_label, given_of
+from onymous.rules.identifiers import ordinary
+
+
+class _Asked(Known):
+    """A question whose answer somebody waits for."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, core: Core, question: Question, pool: int, keys: dict[int, str]) -> None:
+        super().__init__(core.resolver, question, pool, keys)
+        self._future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def told(self, mpid: str, logged_in: bool, ephemeral: bool) -> None:
+        """Answer somebody known by all that was given."""
+        self.done(
+            Answer(
+                mpid=mpid,
+                logged_in=logged_in,
+                ephemeral=ephemeral,
+                matched=given_of(self.keys, self.question),
+            )
+        )
+
+    def done(self, answer: Answer) -> None:
+        """Answer what went the ordinary way."""
+        self._future.set_result(answer)
+
+    async def answer(self) -> Answer:
+        """Wait for the answer."""
+        return await self._future
+
+
+async def at_a_glance(core: Core, question: Question) -> Answer:
+    """Ask an identify or login; what is unusual about it goes the ordinary way."""
+    plan = question.caller.plan
+    keys = ordinary(question.known, plan.folding, plan.blocked)
+    pool = question.caller.pool(question.environment)
+    label = first_label(question.op, plan, pool, keys) if keys else None
+    if label is None or keys is None:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        core.resolver.ask(question, future.set_result)
+        return await future
+    asked = _Asked(core, question, pool, keys)
+    core.desk.submit_glance(asked, label)
+    return await asked.answer()
