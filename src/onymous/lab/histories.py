@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
+#: short ones are looked at twice, long ones may be answered at a glance
 VALUES = {
-    "customerid": ["c0", "c1", "c2", "c3"],
-    "email": ["e0@x.io", "e1@x.io", "e2@x.io", "e3@x.io"],
+    "customerid": ["c0", *(f"customer-{n}" for n in range(1, 4))],
+    "email": ["e0@x.io", *(f"mail{n}@example.org" for n in range(1, 4))],
     "mobile_number": ["+4100", "+4101"],
-    "other": ["o0", "o1"],
-    "ios_idfv": ["d0", "d1", "d2"],
-    "device_application_stamp": ["s0", "s1", "s2"],
+    "other": ["o0", "other-name-1"],
+    "ios_idfv": ["d0", "device-of-1", "device-of-2"],
+    "device_application_stamp": ["s0", "stamp-number-1", "stamp-number-2"],
 }
 USER = ("customerid", "email", "mobile_number", "other")
 DEVICE = ("ios_idfv", "device_application_stamp")
