@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from onymous.app import Core
-from onymous.lab.check import read, run
+from onymous.lab.check import BadScenario, read, run
 from onymous.settings import Settings, load
 
 FOLDERS = [pathlib.Path(__file__).parent / name for name in ("cases", "scenarios")]
 FILES = sorted(
     path
     for folder in FOLDERS
-    for path in folder.glob("*.jsonl")
-    if '"kind": "resolution"' in path.read_text("utf-8")
+    for path in folder.iterdir()
+    if '"kind": "resolution"' in (text := path.read_text("utf-8")) or "\n    steps:\n" in text
 )
 
 
@@ -39,3 +39,44 @@ async def test_cases(path: pathlib.Path, place: Any, tmp_path: pathlib.Path) -> 
         await core.close()
     assert len(results) == len(cases)
     assert not [(r.id, r.problems, r.trace) for r in results if not r.passed]
+
+
+def test_the_tables_have_every_strategy() -> None:
+    """Every situation is told for each of the five strategies, in one row or in several."""
+    table = read((FOLDERS[1] / "every_case.yaml").read_text("utf-8"), "every_case.yaml")
+    told: dict[str, set[str]] = {}
+    for case in table:
+        situation = case["id"].split(",")[0].split(" / ")[0]
+        told.setdefault(situation, set()).add(case["config"]["strategy"])
+    assert {"no match", "only device ids", "after erasure"} <= set(told)
+    assert len({case["id"] for case in table}) == len(table)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("cases: [", "is not YAML"),
+        ("a: 1", "a list of `cases`"),
+        ("cases: [1]", "case 1 is no row"),
+        ("cases: [{id: x, under: [shop], steps: []}]", "there is no configuration shop"),
+        ("configs: {c: {}}\ncases: [{id: x, steps: [{expect: {}}]}]", "exactly one request"),
+        ("configs: {c: {}}\ncases: [{id: x, steps: [{login: {}, logout: {}}]}]", "exactly one"),
+    ],
+)
+def test_mistakes_in_tables_are_told(text: str, says: str) -> None:
+    with pytest.raises(BadScenario, match=says):
+        read(text, "mine.yaml")
+
+
+async def test_a_configuration_that_cannot_be_applied_is_told(tmp_path: pathlib.Path) -> None:
+    class Place:
+        engine, url = "sqlite", str(tmp_path / "store")
+
+    case = {"id": "x", "config": {"strategy": "best_match", "login": ["customerid"]}}
+    core = Core(settings_of(Place, tmp_path))
+    await core.start()
+    try:
+        with pytest.raises(BadScenario, match=r"x: config\.login"):
+            await run(core, [case], 1)
+    finally:
+        await core.close()

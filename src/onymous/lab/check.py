@@ -22,8 +22,11 @@ from onymous.flows.batches import resolve_batch
 from onymous.flows.erasure import erase
 from onymous.flows.loading import Given, load, read_record
 from onymous.flows.modify import Wanted, change_identities
+from onymous.flows.search import search_any
 from onymous.flows.tenants import Caller
+from onymous.lab.tables import BadTable, read_table
 from onymous.rules.aliases import Alias
+from onymous.rules.checks import problems
 from onymous.rules.errors import Refusal
 from onymous.rules.strategies import ScopeConfig, compile_plan
 from onymous.rules.trace import lines, name_of
@@ -67,6 +70,11 @@ class Result:
 
 def read(text: str, name: str) -> list[dict[str, Any]]:
     """Return the scenarios of a file; raises `BadScenario` naming the line that is wrong."""
+    if name.endswith((".yaml", ".yml")):
+        try:
+            return read_table(text, name)
+        except BadTable as error:
+            raise BadScenario(str(error)) from None
     out = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -95,9 +103,13 @@ class _Case:
         self.core, self.case = core, case
         self.result = Result(str(case["id"]), str(case.get("title", "")))
         try:
-            plan = compile_plan(msgspec.convert(case["config"], ScopeConfig))
+            config = msgspec.convert(case["config"], ScopeConfig)
         except (KeyError, msgspec.ValidationError) as error:
             raise BadScenario(f"{case['id']}: config: {error}") from None
+        wrong = problems(config, "config")
+        if wrong:
+            raise BadScenario(f"{case['id']}: {wrong[0]}")
+        plan = compile_plan(config)
         self.caller = Caller(
             input=0,
             name="check",
@@ -214,6 +226,10 @@ class _Case:
                 {"identity_type": name, "modified_mpid": self.labels.get(mpid, "?")}
                 for name, mpid in answer.changes
             ],
+            "matches": [self.labels.get(m.mpid, "?") for m in answer.matches or []],
+            "attached": answer.trace.attached if answer.trace else [],
+            "skipped": {s.type: s.reason for s in answer.trace.skipped} if answer.trace else {},
+            "conflict": sorted(self.labels.get(m, "?") for m in answer.conflict),
         }
         for name, value in got.items():
             if name in expect and expect[name] != value:
@@ -245,6 +261,12 @@ async def _when_done(start: Callable[[Callable[[Answer], None]], None]) -> Answe
     future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     start(future.set_result)
     return await future
+
+
+async def _search(case: Asking, request: dict[str, Any], question: Question) -> Answer:
+    if request.get("reach") == "any":
+        return await search_any(case.core.resolver, case.core.store, question)
+    return await _resolve(case, request, question)
 
 
 async def _resolve(case: Asking, request: dict[str, Any], question: Question) -> Answer:
@@ -288,7 +310,7 @@ ASK: dict[str, Ask] = {
     "identify": _resolve,
     "login": _resolve,
     "logout": _resolve,
-    "search": _resolve,
+    "search": _search,
     "feed": _resolve,
     "modify": _modify,
     "events": _events,
