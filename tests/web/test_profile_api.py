@@ -187,6 +187,17 @@ async def test_a_full_profile(place: Place, tmp_path: pathlib.Path) -> None:
         assert value["total"] == value["workspace"] == value["by_workspace"]["one"] == 12.34
         assert list(value["by_platform"].values()) == [12.34]
         assert [d["platform"] for d in body["devices"]] == ["web"]
+        assert [(c["purpose"], c["consented"]) for c in body["consent_history"]] == [
+            ("marketing", True),
+            ("data_sale_opt_out", False),
+        ]
+        seen = {"first_seen_ms": 1_700_000_000_000, "last_seen_ms": 1_700_000_000_000}
+        counted = {"sessions_by_platform": {}, "batches": 1, "events": 1}
+        assert body["activity"] == {
+            **seen,
+            "sessions": 0,
+            "workspace": {**seen, "sessions": 0, **counted},
+        }
         assert body["last_stored_timestamp_ms"] >= body["created_timestamp_ms"]
 
 

@@ -114,8 +114,9 @@ class Events:
         if not isinstance(item.raw, Mapping):
             raise InvalidData(what="expected one batch, a JSON object")
         size = len(item.body)
-        if size > MOST_BYTES:
-            raise BatchTooLarge(most=MOST_BYTES)
+        most = item.most_bytes or MOST_BYTES
+        if size > most:
+            raise BatchTooLarge(most=most)
         if self.held and self.held + size > self._most_held:
             raise Busy()
         caller, given = item.caller, item.raw

@@ -141,6 +141,7 @@ class Spool:
             body=msgspec.json.encode(raw) if b'"dt"' in row.body else row.body,
             now_ms=row.at_ms,
             historical=historical,
+            most_bytes=len(row.body) * 2,
             spooled=row.id,
             aside=aside,
         )

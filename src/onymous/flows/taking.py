@@ -47,6 +47,8 @@ class Incoming(msgspec.Struct, kw_only=True):
     body: bytes
     now_ms: int
     historical: bool = False
+    #: most bytes it may have; 0: the documented limit. SDKs cannot make one smaller
+    most_bytes: int = 0
     max_values: int = 200
     #: nothing but a public key was shown; then `gate` says what may be made
     key_only: bool = False
@@ -263,6 +265,7 @@ def _question(item: Incoming, batch: Batch) -> Question:
         environment="development" if batch.development else "production",
         known=batch.identities,
         now_ms=item.now_ms,
+        request_id=request_of(item.raw),
         fold_keys=True,
         key_only=item.key_only,
         replace_values=item.replace_values,

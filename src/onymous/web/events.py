@@ -97,7 +97,7 @@ class EventsWeb:
             who, body = self._check(call, server)
             batch = decode(_any, body)
             if isinstance(batch, dict) and batch.get("dt") != "h":
-                item = self._incoming(who, batch, body)
+                item = self._incoming(who, batch, body, server)
                 item.gate = self._guard.batch(call, who)
                 rates = self._rates(who) if server else ()
                 self._events.take(item, lambda taken: respond(_answered(taken, rates)))
@@ -123,7 +123,7 @@ class EventsWeb:
         batch = decode(_any, body)
         if not isinstance(batch, dict):
             raise InvalidData(what="expected one batch, a JSON object")
-        taken = await self._take(self._incoming(who, batch, body))
+        taken = await self._take(self._incoming(who, batch, body, True))
         return _answered(taken, self._rates(who))
 
     async def bulk(self, call: Call) -> Reply:
@@ -143,7 +143,7 @@ class EventsWeb:
         items = []
         for text in map(bytes, batches):
             batch, text = _understood(text)
-            item = self._incoming(who, batch, text)
+            item = self._incoming(who, batch, text, True)
             item.historical = historical
             items.append(item)
         future: asyncio.Future[list[Taken]] = asyncio.get_running_loop().create_future()
@@ -206,12 +206,15 @@ class EventsWeb:
         self._events.take(item, _settle(future))
         return await future
 
-    def _incoming(self, who: Credentials, batch: Any, body: bytes) -> Incoming:
+    def _incoming(
+        self, who: Credentials, batch: Any, body: bytes, server: bool = False
+    ) -> Incoming:
         return Incoming(
             caller=who.caller,
             raw=batch,
             body=body,
             now_ms=now(),
+            most_bytes=0 if server else self._bounds.max_event_body_bytes,
             max_values=self._bounds.max_identities_per_profile,
             key_only=who.key_only,
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from onymous.flows.profiles import Named, ProfileView
 from onymous.flows.tokens import Workspace
+from onymous.rules.consent import Consent
 from onymous.rules.errors import BadRequest
 from onymous.rules.identifiers import BY_NAME
 from onymous.rules.profiles import Device, Person
@@ -75,15 +76,52 @@ def _consent_state(shown: Shown) -> dict[str, Any]:
     state: dict[str, dict[str, Any]] = {}
     for name, consent in sorted(shown.person.consent.items()):
         regulation, _, purpose = name.partition("/")
-        facts = {
-            "consented": consent.consented,
-            "timestamp_unixtime_ms": consent.at_ms,
-            "document": consent.document,
-            "location": consent.location,
-            "hardware_id": consent.hardware_id,
-        }
-        state.setdefault(regulation, {})[purpose] = facts
+        state.setdefault(regulation, {})[purpose] = _answer(consent)
     return {"consent_state": state}
+
+
+def _answer(consent: Consent) -> dict[str, Any]:
+    return {
+        "consented": consent.consented,
+        "timestamp_unixtime_ms": consent.at_ms,
+        "document": consent.document,
+        "location": consent.location,
+        "hardware_id": consent.hardware_id,
+    }
+
+
+def _consent_history(shown: Shown) -> dict[str, Any]:
+    """Return every answer that changed something, and those that came too late; oldest first."""
+    out = []
+    for name, consent in shown.person.consents:
+        regulation, _, purpose = name.partition("/")
+        out.append({"regulation": regulation, "purpose": purpose, **_answer(consent)})
+    return {"consent_history": out}
+
+
+def _activity(shown: Shown) -> dict[str, Any]:
+    """Return when the person was seen and how often, over the scope and in the workspace."""
+    view, person = shown.view, shown.person
+    here = [c for c in view.counts if c.workspace == shown.workspace.id]
+    platforms: dict[str, int] = {}
+    for count in here:
+        if count.sessions:
+            platforms[count.platform] = platforms.get(count.platform, 0) + count.sessions
+    return {
+        "activity": {
+            "first_seen_ms": view.first_seen_ms or None,
+            "last_seen_ms": view.last_seen_ms or None,
+            "sessions": view.sessions,
+            "workspace": {
+                "first_seen_ms": person.first_ms or None,
+                "last_seen_ms": person.last_ms or None,
+                "sessions": sum(platforms.values()),
+                "sessions_by_platform": platforms,
+                "batches": person.batches,
+                "events": person.events,
+            },
+        }
+    }
 
 
 def _lifetime_value(shown: Shown) -> dict[str, Any]:
@@ -139,8 +177,10 @@ FIELDS: dict[str, Callable[[Shown], dict[str, Any]]] = {
     "audience_memberships": _audience_memberships,
     "attribution": _attribution,
     "consent_state": _consent_state,
+    "consent_history": _consent_history,
     "lifetime_value": _lifetime_value,
     "devices": _devices,
+    "activity": _activity,
 }
 
 

@@ -128,6 +128,9 @@ def canonical_paths(path: str, query: str) -> list[str]:
             if version and not re.match(r"/(v\d|JS/v\d|s2s)", bare):
                 paths.append(version + bare)
             paths.append(bare)
+    if re.fullmatch(r"/[^/]+/events", path):
+        # a host of its own whose paths leave the version out
+        paths.append(f"/v2{path}")
     paths.append(path)
     if not query:
         return list(dict.fromkeys(paths))
