@@ -42,12 +42,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "restoring": {"*"},
     "checking": {"*"},
     "doctor": {"*"},
+    "doctor_url": {"*"},
     "library": {"app", "settings", "flows", "rules"},
     "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"}
     | {"store.sql", "store.history_sql", "store.sqlite", "store.finding", "store.port"},
     "commands": {"app", "serving", "library", "lab", "settings", "logs", "crypto", "flows"}
     | {"store.port", "processes", "rules", "readers"}
-    | {"backups", "restoring", "checking", "doctor"},
+    | {"backups", "restoring", "checking", "doctor", "doctor_url"},
     "cli": {"commands"},
     "__init__": {"library"},
     "__main__": {"cli"},
