@@ -158,7 +158,8 @@ async def _erase_again(store: Store, line: Line, now_ms: int) -> str:
         working = Working([])
         working.load([probe], [found])
         record = working.records.get(pid)
-        if record is None or record.pool != line.other:
+        # by its number alone: a scope may have been joined with another since the backup
+        if record is None:
             return "unknown"
         if record.flags & ERASED_FLAG:
             return "already"
