@@ -6,6 +6,7 @@ into MPIDs. It holds enough to derive the decision again without any other data.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import msgspec
@@ -60,7 +61,13 @@ def name_of(code: int) -> str:
 
 def names_of(bits: int) -> list[str]:
     """Return the Identity API spellings of the types in a bit mask, in code order."""
-    return [t.name for code, t in BY_CODE.items() if bits >> code & 1]
+    return list(_names(bits))
+
+
+@functools.lru_cache(4_096)
+def _names(bits: int) -> tuple[str, ...]:
+    """Return the names of a mask: there are 64 types, and hardly ever new combinations."""
+    return tuple(t.name for code, t in BY_CODE.items() if bits >> code & 1)
 
 
 class Candidate(msgspec.Struct, omit_defaults=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import urllib.parse
 from collections.abc import Iterable, Sequence
 
@@ -9,6 +10,9 @@ import msgspec
 
 from onymous.limits import Trusted
 from onymous.rules.errors import BadRequest
+
+#: longest query string whose meaning is remembered, bytes
+MOST_REMEMBERED = 128
 
 
 class Headers(list[tuple[bytes, bytes]]):
@@ -51,16 +55,20 @@ class Call(msgspec.Struct):
         """Return the query parameters; of repeated ones the last counts."""
         if not self.query:
             return {}
-        try:
-            pairs = urllib.parse.parse_qsl(
-                self.query.decode("ascii"),
-                keep_blank_values=True,
-                max_num_fields=50,
-                errors="strict",
-            )
-        except (UnicodeDecodeError, ValueError):
-            raise BadRequest(what="the query string is not valid") from None
-        return dict(pairs)
+        short = len(self.query) <= MOST_REMEMBERED
+        return dict(_short(self.query) if short else _parsed(self.query))
+
+
+def _parsed(query: bytes) -> list[tuple[str, str]]:
+    try:
+        return urllib.parse.parse_qsl(
+            query.decode("ascii"), keep_blank_values=True, max_num_fields=50, errors="strict"
+        )
+    except (UnicodeDecodeError, ValueError):
+        raise BadRequest(what="the query string is not valid") from None
+
+
+_short = functools.lru_cache(1_024)(_parsed)
 
 
 def client_address(trusted: Trusted, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
