@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from onymous.flows.answers import Answer, Question
 from onymous.flows.desk import Desk
-from onymous.flows.identity import NAME_OF, VALUE_SEEN_MS, Resolve, Resolver
+from onymous.flows.identity import NAME_OF, VALUE_SEEN_MS, Resolve, Resolver, competing
 from onymous.rules.identifiers import clean, ordinary
 from onymous.rules.identity import flags_of
 from onymous.rules.obvious import obvious
@@ -54,7 +54,9 @@ class Known:
             if value.last_ms < horizon and keys.get(value.code) == value.key:
                 return False
         plan = question.caller.plan
-        if record.flags & SHARED or not (has := obvious(record, keys, given, plan)):
+        if record.flags & SHARED and competing(record, plan):
+            return False  # being seen may decide a tie, and is written at once
+        if not (has := obvious(record, keys, given, plan)):
             return False
         resolver, pid = self._resolver, record.pid
         desk.seen.touch(pid, question.now_ms)

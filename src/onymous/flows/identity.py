@@ -17,7 +17,7 @@ from onymous.flows.working import Origin, Working
 from onymous.rules.identifiers import BY_CODE, BY_NAME, Cleaned, clean
 from onymous.rules.identity import Ask, Decision, answer_flags, decide, protects
 from onymous.rules.ledger import CREATED, Change, Entry
-from onymous.rules.records import MERGED, SHARED, Record, mask_of
+from onymous.rules.records import MERGED, SHARED, Record, Value, mask_of
 from onymous.rules.sharing import shared
 from onymous.rules.strategies import Plan
 from onymous.rules.trace import SKIPS, Skip, Trace, public
@@ -118,6 +118,17 @@ def lookup_keys(keys: dict[int, str], plan: Plan) -> dict[int, str]:
     return keys
 
 
+def competing(record: Record, plan: Plan) -> list[Value]:
+    """Return the values through which other records may be found instead, by last seen.
+
+    Not unique ones, which one record holds; and of a protected record only its login ids, for
+    through anything else it is found only where a login id has already decided.
+    """
+    protected = protects(record, mask_of(record), plan)
+    apart = plan.unique | (~plan.login if protected else 0)
+    return [value for value in record.values if not apart >> value.code & 1]
+
+
 class Resolve:
     """One question at the desk."""
 
@@ -210,14 +221,10 @@ class Resolve:
                 return True
         if not record.flags & SHARED:
             return False
-        plan = self._plan
-        protected = protects(record, mask_of(record), plan)
-        for value in record.values:
-            if plan.unique >> value.code & 1 or (protected and not plan.login >> value.code & 1):
-                continue
-            if ask.keys.get(value.code) != value.key:
-                return True
-        return any(o.seen_ms >= record.seen_ms for o in others if o is not record)
+        compete = competing(record, self._plan)
+        if any(ask.keys.get(value.code) != value.key for value in compete):
+            return True
+        return bool(compete) and any(o.seen_ms >= record.seen_ms for o in others if o is not record)
 
     def act(self, working: Working, again: Kept | None) -> bytes | None:
         """Decide on locked records and note what to write."""

@@ -77,6 +77,15 @@ _DEVICE = (
 )
 
 
+_SHARED = (
+    b'{"client_sdk":{"platform":"web","sdk_vendor":"onymous","sdk_version":"2.68.0"},'
+    b'"context":null,"environment":"production",'
+    b'"request_id":"6d0b9d5c-4f1e-4c55-9d0e-%012d","request_timestamp_ms":1763900000000,'
+    b'"previous_mpid":null,"known_identities":{"customerid":"hot%08d","other":null,"other2":null,'
+    b'"device_application_stamp":"' + HOT_STAMP.encode() + b'"}}'
+)
+
+
 _BATCH = (
     b'{"schema_version":2,"environment":"production","source_request_id":"8f0c-%012d",'
     b'"mp_deviceid":"7a0cdd5b-1c1c-4222-8333-%012d","ip":"203.0.113.77",'
@@ -164,17 +173,23 @@ def reads(seed: int, paths: Sequence[str], token: str) -> Iterator[bytes]:
 def requests(
     kind: str, seed: int, people: int, first_new: int, *, secret: str = ""
 ) -> Iterator[bytes]:
-    """Yield requests for ever: `known`, `mixed` (one in ten is new), `explain`, `hot`."""
+    """Yield requests for ever.
+
+    `known`, `explain`; `mixed` (one in ten is new), `new`; `hot` (a device id very many people
+    share), `hot-known` (those people with it).
+    """
     rng = random.Random(seed)
     path = "/v1/identify" + ("?explain=true" if kind == "explain" else "")
-    size = len(_DEVICE % 0 if kind == "hot" else body(0, 0))
+    size = len({"hot": _DEVICE % 0, "hot-known": _SHARED % (0, 0)}.get(kind) or body(0, 0))
     start = head(path, size, secret=secret)
     number, new = rng.randrange(10**11), first_new
     while True:
         number += 1
         if kind == "hot":
             yield start + _DEVICE % (number % 10**12)
-        elif kind == "mixed" and number % 10 == 0:
+        elif kind == "hot-known":
+            yield start + _SHARED % (number % 10**12, int(rng.random() * people))
+        elif kind == "new" or (kind == "mixed" and number % 10 == 0):
             new += 1
             yield start + body(number % 10**12, new)
         else:
