@@ -129,6 +129,8 @@ async def _one(core: Core, caller: Caller, path: pathlib.Path, options: _Options
     written = target
     if options.retry:
         ready, total = _only(ready, rejected_rows(target)), None
+        # until it is replaced this file is the same one, also for a run that was interrupted
+        name += b"%d" % target.stat().st_mtime_ns
         name = hashlib.blake2b(name + target.read_bytes(), digest_size=12).digest()
         written = target.with_name(target.name + ".new")
     if options.dry_run:

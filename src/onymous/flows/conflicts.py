@@ -46,7 +46,7 @@ async def conflict(store: Store, mpids: Mpids, number: int) -> Conflict:
 async def dismiss(store: Store, number: int, actor: Actor) -> None:
     """Take a conflict off the list; who did it and why is audited."""
     async with store.write("conflict") as tx:
-        await tx.run(sql.CONFLICT_DROP, number)
+        await tx.run(sql.CONFLICT_DECIDED, number, number)
         detail = msgspec.json.encode({"reason": actor.reason})
         subject = f"conflict {number}"
         await tx.run(sql.AUDIT_ADD, actor.now_ms, actor.name, "conflict", subject, detail)

@@ -181,6 +181,10 @@ CONFLICTS = (
 )
 CONFLICT_BY_ID = "SELECT id, at, pool, input, request, body FROM conflict WHERE id = ?"
 CONFLICT_DROP = "DELETE FROM conflict WHERE id = ?"
+#: of the same people and values, however often the row came
+CONFLICT_DECIDED = (
+    "DELETE FROM conflict WHERE id = ? OR body = (SELECT c.body FROM conflict c WHERE c.id = ?)"
+)
 CONFLICT_ADD = "INSERT INTO conflict (at, pool, input, request, body) VALUES (?, ?, ?, ?, ?)"
 
 # -- audit --------------------------------------------------------------------------------------
