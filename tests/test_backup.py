@@ -233,6 +233,28 @@ async def test_restoring_refuses_what_would_lose(tmp_path: pathlib.Path) -> None
         pass
 
 
+async def test_an_erasure_counts_by_number_wherever_the_person_was(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    """A scope may have been joined with another between the backup and the erasure."""
+    async with running(place, tmp_path) as it:
+        core = it.server.core
+        mpid, other = await login(it, "anna"), await login(it, "berta")
+        line = Line(ERASED, 5, core.mpids.parse(mpid) or 0, 998)
+        await core.tombstones.remember([line, line, Line(ERASED, 6, 1 << 40, 4)])
+        settings = core.settings
+    for turn in range(2):
+        out = await restoring.new_epoch(settings, tombstones=[], progress=quiet)
+        done = out.renewed
+        counts = (1, 0, 1) if turn == 0 else (0, 1, 1)
+        assert (done.erased, done.already, done.unknown) == counts
+        assert out.findings == []
+    async with running(place, tmp_path) as again:
+        again.secrets = it.secrets
+        assert await found(again, "anna") is None
+        assert await found(again, "berta") == other
+
+
 async def test_a_database_that_went_back_is_not_served(place: Any, tmp_path: pathlib.Path) -> None:
     async with running(place, tmp_path) as it:
         core = it.server.core

@@ -57,6 +57,13 @@ def test_commands(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert call("keys", "retire-master")["retired"] == [before["seals"]]
     assert call("keys", "master")["opens"] == [rotated["seals"]]
     assert pathlib.Path("data/master.key").stat().st_mode & 0o777 == 0o600
+    # killed after the file was written: the next run goes on with the same new key
+    path = pathlib.Path("data/master.key")
+    fresh = MasterKey.from_text(new_master_key())
+    write_key_file(path, fresh.text() + path.read_text())
+    assert call("keys", "rotate-master")["seals"] == fresh.id
+    call("keys", "retire-master")
+    assert call("keys", "master")["opens"] == [fresh.id]
     monkeypatch.setenv("ONYMOUS_MASTER_KEY", pathlib.Path("data/master.key").read_text())
     call("keys", "rotate-master", code=2)
     monkeypatch.setenv("ONYMOUS_MASTER_KEY", CliRunner().invoke(app, ["keys", "new-master"]).output)

@@ -59,7 +59,7 @@ def backup(
         typer.echo(json.dumps(out | {"pruned": [b.path.name for b in gone]}))
         return
     m = made.manifest
-    console.print(f"{made.path}: {m.profiles} profiles, {m.bytes} bytes, checked", highlight=False)
+    console.print(f"{made.path}: {m.profiles} profiles, {m.bytes} bytes, checked", soft_wrap=True)
     if m.master_key:
         console.print(f"its secrets need the master key {m.master_key}, which is not in it")
     for old in gone:
