@@ -132,7 +132,7 @@ class Core:
     ) -> None:
         self.settings = settings
         self.store = watch(open_store(settings.store, commit_delay_ms=settings.commit_delay_ms))
-        #: called when the schema has gone beyond what this version understands
+        #: called when this process must end: the schema is beyond it, or the database went back
         self.on_outdated: Callable[[], None] | None = None
         self.outdated = False
         #: hears of jobs: kind, outcome, how many, seconds
@@ -268,8 +268,11 @@ class Core:
         async with self.store.read() as session:
             far = await how_far(session, time.time_ns() // 1_000_000)
         if self.went_back or went_back(far, before):
+            if not self.went_back:
+                log.error(WENT_BACK)
             self.went_back = True
-            log.error(WENT_BACK)
+            if self.on_outdated is not None:
+                self.on_outdated()  # it must not give another number
             return
         try:
             await asyncio.to_thread(self.tombstones.set_mark, far)
