@@ -136,6 +136,7 @@ async def console(core: Core, ending: Callable[[], bool]) -> Asgi:
         merging=core.merging,
         undoing=core.undoing,
         alias=functools.partial(request_alias, core.resolver, core.store),
+        explain=core.explainer.explain,
         ending=ending,
         address=_trusted(core.settings.trusted_proxies).address,
     )

@@ -232,6 +232,29 @@ async def test_timelines_page_without_loss(tmp_path: pathlib.Path, place: Any) -
         assert sorted(map(int, seen)) == list(range(60))
 
 
+async def test_every_step_of_a_decision_is_told_again(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it, someone(it, "rita") as rita:
+        stamp = {"device_application_stamp": "visitor-4-steps"}
+        await it.ask("identify", stamp, request_id="first-visit")
+        answer = await it.ask("login", {**stamp, **ANNA}, request_id="her-login")
+        mpid, home = answer.json()["mpid"], await here(it)
+        page = (await rita.get(f"{home}/person/{mpid}")).text
+        path = page.partition("/why")[0].rpartition('"')[2] + "/why"
+        told = await rita.get(path)
+        assert told.status_code == 200 and "Why this answer?" in told.text
+        assert "found by device_application_stamp" in told.text and mpid in told.text
+        for secret in (*ANNA.values(), "visitor-4-steps"):
+            assert secret not in told.text
+        other = (await it.ask("login", {"email": "ben@x.io"})).json()["mpid"]
+        nothing = path.replace(mpid, other)
+        assert "No request stands behind this" in (await rita.get(nothing)).text
+        development = path.replace("production", "development")
+        for wrong in (nothing, development, path.replace("/why", "9/why"), path + "/x"):
+            assert (await rita.get(wrong)).status_code == 404, wrong
+        # one who asked without an id: the reasons stand in the timeline, no more
+        assert "Every step" not in (await rita.get(f"{home}/person/{other}")).text
+
+
 async def test_live_tells_what_is_committed(tmp_path: pathlib.Path, place: Any) -> None:
     async with console(place, tmp_path) as it, someone(it, "rita") as rita:
         lines: list[str] = []

@@ -57,6 +57,7 @@ def _places(site: Site, here: str) -> list[BaseRoute]:
         Route(here, site.guarded(pages.search)),
         Route(person, site.guarded(pages.person)),
         Route(person + "/batch/{batch:int}", site.guarded(pages.batch), methods=["GET", "POST"]),
+        Route(person + "/entry/{number}/why", site.guarded(pages.why)),
         Route(f"{here}/live", site.guarded(stream.page)),
         Route(f"{here}/live/stream", site.guarded(stream.stream)),
         *(Route(path, endpoint, methods=["POST"]) for path, endpoint in posts.items()),

@@ -115,6 +115,20 @@ class Pages:
         text = json.dumps(body, indent=2, ensure_ascii=False)
         return visit.page("batch.html", mpid=view.mpid, sent=sent, text=text, clear=clear)
 
+    async def why(self, visit: Visit) -> Response:
+        """Tell the decision behind an entry again, step by step; it names no values."""
+        params, place = visit.request.path_params, visit.place
+        await self._view(visit, params["mpid"])
+        pid, text = self._rooms.finder.number(params["mpid"]), str(params["number"])
+        entry = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+        request = await self._rooms.timeline.request(pid, entry) if pid is not None else ""
+        if not request:
+            raise Problem(
+                404, "No request stands behind this", "It was made by hand, or without an id."
+            )
+        told = await self._rooms.explain(place.caller, place.environment, request)
+        return visit.page("why.html", told=told, mpid=params["mpid"], entry=entry)
+
     async def audit(self, visit: Visit) -> Response:
         """Show who did what, to administrators."""
         visit.need("audit")

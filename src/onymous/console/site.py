@@ -22,6 +22,7 @@ from starlette.responses import RedirectResponse, Response
 from onymous.console.masking import Handles
 from onymous.flows.aliases import AliasRequest
 from onymous.flows.answers import Answer, Question
+from onymous.flows.explaining import Explained
 from onymous.flows.finding import Finder
 from onymous.flows.live import Live
 from onymous.flows.merging import Merging
@@ -73,6 +74,7 @@ class Rooms(msgspec.Struct, kw_only=True):
     merging: Merging
     undoing: Undoing
     alias: Callable[[Question, AliasRequest], Awaitable[Answer]]
+    explain: Callable[[Caller, str, str], Awaitable[Explained]]
     #: whether the server is about to stop: live pages end then
     ending: Callable[[], bool] = lambda: False
     #: (who connected, X-Forwarded-For) -> address of the client; proxies are believed if trusted

@@ -41,6 +41,8 @@ _PLAIN_INFO = (
 )
 #: undone elsewhere: as a merge or an alias; or what cannot be taken back
 NOT_UNDONE_HERE = ("merge", "unmerge", "alias", "unalias", "erase", "undo")
+#: operations whose decision can be told again
+RETOLD = ("identify", "login", "logout", "modify")
 _WORDS = {
     "created": "profile created",
     "attached": "got",
@@ -206,6 +208,7 @@ def told(change: Happened, shown: Shown) -> dict[str, Any]:
         "why": why(change),
         "request": change.request_id,
         "entry": change.entry,
+        "retold": change.operation in RETOLD,
         "undoable": change.operation not in NOT_UNDONE_HERE,
     }
 

@@ -14,7 +14,7 @@ from onymous.flows.history import Happened, Historian
 from onymous.flows.profiles import Side, sides
 from onymous.flows.tenants import Directory
 from onymous.rules.ledger import Entry, Line
-from onymous.store import console_sql, history_sql
+from onymous.store import console_sql, history_sql, sql
 from onymous.store.compression import Bodies
 from onymous.store.port import Row, Session, Store
 
@@ -93,6 +93,14 @@ class Timeline:
                 return None
             content = await self.content(session, rows[0])
         return self.tell(rows[0], content), content
+
+    async def request(self, pid: int, entry: int) -> str:
+        """Return the id of the request behind an entry of a profile's ledger; empty: none."""
+        async with self._store.read() as session:
+            rows = await session.rows(sql.LEDGER_BY_SEQ, entry)
+        if not rows or rows[0][0] != pid:
+            return ""
+        return _entries.decode(bytes(rows[0][2])).request or ""
 
     async def content(self, session: Session, row: Row) -> dict[str, Any]:
         """Return what a batch says, as it was sent."""
