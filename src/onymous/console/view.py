@@ -259,7 +259,7 @@ def sent(batch: Sent) -> dict[str, Any]:
     """Return a batch as the template shows it."""
     return {
         "kind": "events",
-        "title": f"{batch.platform} batch" if batch.platform else "batch",
+        "title": f"batch from {batch.platform}" if batch.platform else "batch",
         "from": f"{batch.workspace} / {batch.input}",
         "events": [
             {"kind": kind.replace("_", " "), "name": scrubbed(name), "count": count}
