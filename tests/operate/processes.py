@@ -33,13 +33,15 @@ class Process:
     """A command of ours running as a process of its own."""
 
     def __init__(
-        self, url: str, folder: pathlib.Path, *words: str, python: str = "", **settings: object
+        self, url: str, folder: pathlib.Path, *words: str, source: str = "", **settings: object
     ) -> None:
-        self._words = [python or sys.executable, "-m", "onymous", *words, "--store", url, "--json"]
+        self._words = [sys.executable, "-m", "onymous", *words, "--store", url, "--json"]
         self._environ = {
             "PATH": "/usr/bin:/bin",
             "ONYMOUS_MASTER_KEY_FILE": str(folder / "master.key"),
         }
+        if source:
+            self._environ["PYTHONPATH"] = source
         self._environ |= {f"ONYMOUS_{n.upper()}": str(v) for n, v in settings.items()}
         self._folder = folder
         self.said: dict[str, Any] = {}
