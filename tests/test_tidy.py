@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "managing": set(),
     "observe": {"store.port", "rules"},
     "logs": set(),
+    "tracing": {"web", "flows", "store.port", "store.sql"},
     "stopping": {"web"},
     "processes": {"settings", "stopping"},
     "measuring": {"app", "flows", "limits", "observe", "settings", "store"},

@@ -26,7 +26,7 @@ from onymous.flows.events import Events
 from onymous.flows.explaining import Explainer
 from onymous.flows.history import Historian
 from onymous.flows.identity import Resolver
-from onymous.flows.jobs import Handler, Together
+from onymous.flows.jobs import Around, Handler, Together
 from onymous.flows.journal import Journal, erase_from_journal
 from onymous.flows.merging import Merging
 from onymous.flows.profiles import Profiles
@@ -137,6 +137,8 @@ class Core:
         self.outdated = False
         #: hears of jobs: kind, outcome, how many, seconds
         self.on_job: worker.On = lambda kind, outcome, count, seconds: None
+        #: lasts as long as jobs of a kind are done
+        self.around_job: Around = lambda kind, jobs: contextlib.nullcontext()
         self.seen = SeenBuffer()
         self.diagnostics = Diagnostics()
         self.journal = Journal(on=self.settings.journal, asked=bool(self.settings.explain_requests))
@@ -211,7 +213,7 @@ class Core:
     async def work(self, ending: Callable[[], bool] = lambda: False) -> None:
         """Do promised work until cancelled, or until `ending` comes true."""
         doing = (self.handlers(), self.together())
-        await worker.run(self.store, *doing, ending=ending, on=self.on_job)
+        await worker.run(self.store, *doing, ending=ending, on=self.on_job, around=self.around_job)
 
     def handlers(self) -> dict[str, Handler]:
         """Return what does the jobs of this store."""

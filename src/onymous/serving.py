@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib
 import pathlib
 import socket
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 
@@ -30,6 +32,7 @@ from onymous.observe import Metrics
 from onymous.rules.errors import BadHttp, HeadTooLarge
 from onymous.settings import SettingError, Settings
 from onymous.stopping import Ending, Polite, notify
+from onymous.store.port import Store
 from onymous.tls import throw_away
 from onymous.web.about import AboutWeb
 from onymous.web.activity import ActivityWeb
@@ -49,7 +52,7 @@ from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
 from onymous.web.raw import raw
 from onymous.web.routes import routes
-from onymous.web.server import Application, Asgi
+from onymous.web.server import Application, Asgi, Watch
 from onymous.web.wire import Reply
 
 
@@ -58,6 +61,7 @@ def application(
     metrics: Metrics,
     ending: Callable[[], bool] = lambda: False,
     connections: Callable[[], int] = lambda: 0,
+    watch: Watch | None = None,
 ) -> Application:
     """Return the HTTP application of a started core."""
     s = core.settings
@@ -81,10 +85,40 @@ def application(
     )
     core.desk.on_commit = metrics.commit
     trusted = _trusted(s.trusted_proxies)
-    if s.access_log:
-        return Application(table, identity, trusted, observe=metrics.request, watch=log_each)
+    if s.access_log or watch is not None:
+        both = _both(log_each if s.access_log else None, watch)
+        return Application(table, identity, trusted, observe=metrics.request, watch=both)
     glances = Glances(core.resolver, auth, guard, bounds, trusted, metrics.request)
     return Application(table, identity, trusted, observe=metrics.request, glance=glances)
+
+
+def _both(one: Watch | None, two: Watch | None) -> Watch | None:
+    if one is None or two is None:
+        return one or two
+
+    def watch(op: str, call: Call) -> Callable[[Reply], None]:
+        first, second = one(op, call), two(op, call)
+
+        def done(reply: Reply) -> None:
+            first(reply)
+            second(reply)
+
+        return done
+
+    return watch
+
+
+def _tracing(settings: Settings) -> Any:
+    """Return what traces, if that is wanted; its libraries are loaded only then."""
+    if not settings.otlp_endpoint:
+        return None
+    try:
+        found = importlib.import_module("onymous.tracing")
+    except ModuleNotFoundError:
+        raise SettingError(
+            "otlp_endpoint needs the extra `otel`: install onymous[otel], or empty the setting"
+        ) from None
+    return found.Tracing(settings.otlp_endpoint, settings.trace_share)
 
 
 def _limits(s: Settings) -> tuple[Bounds, Limits]:
@@ -181,7 +215,8 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.core = Core(settings, watch=self.metrics.watch)
+        self._tracing = _tracing(settings)
+        self.core = Core(settings, watch=self._watched)
         self.ending = Ending()
         self._public: Polite | None = None
         self._manager: Polite | None = None
@@ -205,6 +240,9 @@ class Server:
         calm_collector()
         self.core.on_outdated = self.ending.ask
         self.core.on_job = self.metrics.job
+        if self._tracing is not None:
+            self._tracing.desk(self.core.desk)
+            self.core.around_job = self._tracing.job
         try:
             with self.ending.signals() if signals else contextlib.nullcontext():
                 self._make(pages, public=sock is not None)
@@ -212,7 +250,13 @@ class Server:
         finally:
             notify("STOPPING=1")
             await self.core.close()
+            if self._tracing is not None:
+                await asyncio.to_thread(self._tracing.close)
         return self._public.cut if self._public is not None else 0
+
+    def _watched(self, store: Store) -> Store:
+        store = self.metrics.watch(store)
+        return store if self._tracing is None else self._tracing.store(store)
 
     def stop(self) -> None:
         """Stop accepting, answer what is under way, return from `run`."""
@@ -265,7 +309,8 @@ class Server:
         """Make the servers of both listeners."""
         s = self.settings
         cert, key = s.tls_cert, s.tls_key
-        app = application(self.core, self.metrics, self.ending, self._connections)
+        watch = None if self._tracing is None else self._tracing.request
+        app = application(self.core, self.metrics, self.ending, self._connections, watch)
         app.console = pages
         with tempfile.TemporaryDirectory(prefix="onymous-tls-") as folder:
             if s.tls_dev and not cert:

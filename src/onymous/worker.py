@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
-from onymous.flows.jobs import Handler, Together, waiting, work
+from onymous.flows.jobs import Around, Handler, Together, waiting, work
 from onymous.store.port import Store
 
 log = logging.getLogger("onymous.worker")
@@ -26,6 +27,7 @@ async def run(
     *,
     ending: Callable[[], bool] = lambda: False,
     on: On = lambda kind, outcome, count, seconds: None,
+    around: Around = lambda kind, jobs: nullcontext(),
 ) -> None:
     """Work until cancelled, or until the round in which `ending` came true is done.
 
@@ -34,7 +36,7 @@ async def run(
     told, known = 0.0, 0
     while not ending():
         try:
-            taken = await work(store, handlers, _now(), together, on)
+            taken = await work(store, handlers, _now(), together, on, around)
             if time.monotonic() - told > LOOK_S:
                 told = time.monotonic()
                 known = await _complain(store, known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import pathlib
 import signal
@@ -56,6 +57,7 @@ class Process:
             stdin=asyncio.subprocess.DEVNULL,
             env=self._environ,
             cwd=self._folder,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
         assert self.process.stdout is not None
         line = await self.process.stdout.readline()
@@ -81,6 +83,11 @@ class Process:
         if self.process.returncode is None:
             self.signal()
         return await self.ended()
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end a process that a failed test leaves behind (PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 async def prepared(place: Any, folder: pathlib.Path) -> tuple[str, tuple[str, str]]:

@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 import msgspec
 
@@ -27,6 +27,8 @@ TOGETHER = 200
 Handler = Callable[[bytes], Awaitable[None]]
 #: does all due jobs of a kind at once
 Together = Callable[[list[bytes]], Awaitable[None]]
+#: lasts as long as jobs of a kind are done
+Around = Callable[[str, "list[Job]"], AbstractContextManager[None]]
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -37,6 +39,8 @@ class Job(msgspec.Struct, frozen=True):
     tries: int
     body: bytes
     until: int
+    #: of the request it was promised in, where that was traced
+    trace: str | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -82,7 +86,7 @@ async def take(
         await tx.many(sql.JOB_TAKE, [(until, row[0], now_ms) for row in rows])
         held = await tx.each(sql.JOB_TAKEN, [(row[0], until) for row in rows])
     mine = [row for row, is_mine in zip(rows, held, strict=True) if is_mine]
-    return [Job(row[0], row[1], row[2] + 1, bytes(row[3]), until) for row in mine]
+    return [Job(row[0], row[1], row[2] + 1, bytes(row[3]), until, row[4]) for row in mine]
 
 
 async def work(
@@ -91,6 +95,7 @@ async def work(
     now_ms: int,
     together: dict[str, Together] | None = None,
     on: Callable[[str, str, int, float], None] = lambda kind, outcome, count, seconds: None,
+    around: Around = lambda kind, jobs: nullcontext(),
 ) -> int:
     """Do the jobs that are due and return how many were taken.
 
@@ -102,7 +107,7 @@ async def work(
     jobs = await take(store, now_ms, {*handlers, *together})
     if not jobs:
         return 0
-    round_ = _Round(store, handlers, together, now_ms, on)
+    round_ = _Round(store, handlers, together, now_ms, on, around)
     async with _held(store, jobs) as until:
         for kind in dict.fromkeys(job.kind for job in jobs):
             await round_.do(kind, [job for job in jobs if job.kind == kind])
@@ -122,7 +127,9 @@ class _Round:
         together: dict[str, Together],
         now_ms: int,
         on: Callable[[str, str, int, float], None],
+        around: Around,
     ) -> None:
+        self._around = around
         self._store, self._handlers, self._together = store, handlers, together
         self._now_ms, self._on = now_ms, on
         self.done: list[tuple[int]] = []
@@ -153,7 +160,8 @@ class _Round:
     ) -> bool:
         started = time.monotonic()
         try:
-            await doing()
+            with self._around(kind, jobs):
+                await doing()
         except Exception as error:
             name = type(error).__name__
             if last:

@@ -116,6 +116,8 @@ REPLAY_FORGET = "DELETE FROM replay WHERE at < ?"
 # -- jobs ---------------------------------------------------------------------------------------
 
 JOB_ADD = "INSERT INTO job (kind, due, body) VALUES (?, ?, ?)"
+#: with the trace of the transaction that promises it
+JOB_ADD_TRACED = "INSERT INTO job (kind, due, body, trace) VALUES (?, ?, ?, ?)"
 
 JOB_OF_KIND = "SELECT id FROM job WHERE kind = ? LIMIT 1"
 
@@ -203,7 +205,7 @@ META_ONCE = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO 
 
 #: jobs of a kind that are due and nobody works on, oldest first
 JOBS_DUE = (
-    "SELECT id, kind, tries, body FROM job WHERE kind = ? AND due <= ? AND taken_until <= ?"
+    "SELECT id, kind, tries, body, trace FROM job WHERE kind = ? AND due <= ? AND taken_until <= ?"
     " AND tries < ? ORDER BY id LIMIT ?"
 )
 #: taken by the first who still finds it free
