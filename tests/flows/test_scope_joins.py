@@ -203,6 +203,21 @@ async def test_what_was_declared_two_people_stays_so(place: Any, tmp_path: pathl
         await two.sound()
 
 
+async def test_who_was_told_apart_by_a_dropped_value_stays_another(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    """Number 1 is dropped first; the one who had it is still not number 5 of the same address."""
+    async with going(place, tmp_path) as two:
+        await two.who("shop", customerid="1")
+        five = await two.who("shop", customerid="5", email="x@x.io")
+        other = await two.who("club", customerid="1", email="x@x.io")
+        await two.change(types={"customerid": "drop", "email": "target"})
+        picture = await two.picture()
+        assert not picture[five][1] and not picture[other][1]
+        assert await two.search("shop", email="x@x.io") is None
+        await two.sound()
+
+
 async def test_held_while_they_go_over(place: Any, tmp_path: pathlib.Path) -> None:
     async with going(place, tmp_path) as two:
         ann = await two.who("shop", customerid="1")

@@ -9,7 +9,7 @@ import msgspec
 from onymous.flows.seen import SeenBuffer, freshen
 from onymous.flows.working import Origin, Working
 from onymous.rules import scopes as rules
-from onymous.rules.ledger import ATTACHED, CREATED, MOVED, PARTED, Change, Entry
+from onymous.rules.ledger import ATTACHED, CREATED, MOVED, PARTED, Change, Entry, Line
 from onymous.rules.ledger import MERGED as MERGED_KIND
 from onymous.rules.records import ERASED, MERGED, Record, Value
 from onymous.rules.scopes import Joined
@@ -18,6 +18,10 @@ from onymous.store import history_sql, sql
 from onymous.store import scopes_sql as moves
 from onymous.store.packing import unpack_record
 from onymous.store.port import LostRace, Probe, Transaction
+
+_entries = msgspec.msgpack.Decoder(Entry)
+#: entries of a profile looked through for what a change took off it
+_LATEST = 1_000
 
 
 class Choices(msgspec.Struct, kw_only=True):
@@ -78,6 +82,8 @@ class Piece:
         self._into: dict[int, int] = {}
         self._came: set[int] = set()
         self._taken: set[int] = set()
+        #: values this change took off profiles of the other side
+        self._lost: dict[int, list[tuple[int, str]]] = {}
         #: profiles a split made -> what they were parted from
         self._twins: dict[int, int] = {}
         #: taking a join back: who came over in it, and who was found to be one person with whom
@@ -141,6 +147,11 @@ class Piece:
         """Read who came over before, who is one person with such a one, and whose twin they are."""
         change = self._change
         came = await self._tx.each(moves.MOVE_GET, [(change.id, pid) for pid in around])
+        for pid in (p for p, rows in zip(around, came, strict=True) if rows):
+            told = await self._tx.rows(sql.LEDGER_OF, pid, 1 << 62, _LATEST)
+            lines = [Line(seq, at, _entries.decode(bytes(body))) for seq, at, body in told]
+            lost = rules.lost_values(lines, change.mark)
+            self._lost[pid] = [(code, key) for code, key, _ in lost]
         self._came = {p for p, rows in zip(around, came, strict=True) if rows and _over(rows[0])}
         taken = await self._tx.each(moves.MOVE_PARTNER, [(pid, change.id) for pid in around])
         self._taken = {p for p, rows in zip(around, taken, strict=True) if rows}
@@ -181,7 +192,8 @@ class Piece:
         for v in record.values:
             pids = working.by_value.get((pool, v.code, v.key), ())
             others = [p for p in pids if p != record.pid and (late or p not in self._came)]
-            holders[v.code, v.key] = [working.records[p] for p in others]
+            there = [rules.then(working.records[p], self._lost.get(p, [])) for p in others]
+            holders[v.code, v.key] = there
 
         def choose(code: int) -> tuple[str | None, bool]:
             mine = self._change.choices.people.get(record.pid)
@@ -207,6 +219,7 @@ class Piece:
             entry = Entry(op, 0, 0, self._change.mark, [])
             loser = working.records[pid]
             working.apply(loser, self._plan, origin, remove=[(code, key)], entry=entry)
+            self._lost.setdefault(pid, []).append((code, key))
             self._rows.append((pid, "lost", None, None))
         other = None
         if done.merge is not None:

@@ -8,8 +8,9 @@ import msgspec
 
 from onymous.flows.scope_moving import ScopeChange
 from onymous.flows.working import Origin, Working
-from onymous.rules.ledger import ATTACHED, DETACHED, TAKEN, UNMERGED, Change, Entry, Line
+from onymous.rules.ledger import UNMERGED, Change, Entry, Line
 from onymous.rules.records import ERASED, MERGED
+from onymous.rules.scopes import lost_values
 from onymous.rules.strategies import Plan
 from onymous.store import history_sql, sql
 from onymous.store import scopes_sql as moves
@@ -63,7 +64,7 @@ async def restore(
         pools[pid] = record.pool
         told = await tx.rows(sql.LEDGER_OF, pid, _ALL, 1 << 31)
         lines = [Line(seq, at, _entries.decode(bytes(body))) for seq, at, body in told]
-        wanted += [(pid, *value) for value in _lost(lines, mark)]
+        wanted += [(pid, *value) for value in lost_values(lines, mark)]
     if not wanted:
         return
     probes = [Probe(pools[pid], {code: key}, None, (pid,)) for pid, code, key, _ in wanted]
@@ -81,21 +82,3 @@ async def restore(
         entry = Entry("undo", 0, 0, change.mark, [])
         working.apply(found, plan, origin, add=[(code, key, shown)], entry=entry)
     await working.save(tx)
-
-
-def _lost(lines: list[Line], mark: str) -> list[tuple[int, str, str | None]]:
-    """Return the values a change took off a profile and nothing touched since, as spelled."""
-    lines = sorted(lines, key=lambda line: line.seq)
-    spelled: dict[tuple[int, str], str | None] = {}
-    lost: dict[tuple[int, str], str | None] = {}
-    for line in lines:
-        for c in line.entry.changes:
-            value = (c.code, c.key)
-            if c.kind in (ATTACHED, TAKEN):
-                spelled[value] = c.shown
-                lost.pop(value, None)
-            elif c.kind == DETACHED and line.entry.request == mark:
-                lost[value] = spelled.get(value)
-            else:
-                lost.pop(value, None)
-    return [(code, key, shown) for (code, key), shown in lost.items()]

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from onymous.rules.identifiers import BY_CODE
-from onymous.rules.records import MERGED, Record
+from onymous.rules.ledger import ATTACHED, DETACHED, TAKEN, Line
+from onymous.rules.records import MERGED, Record, Value
 from onymous.rules.strategies import USER_MASK, Plan, ScopeConfig
 from onymous.rules.tenants import unsafe
 
@@ -137,3 +138,33 @@ def place(here: set[int], leaving: frozenset[int], home: bool) -> str:
     if inside and outside:
         return "both"
     return "go" if inside else "stay"
+
+
+def lost_values(lines: list[Line], mark: str) -> list[tuple[int, str, str | None]]:
+    """Return the values a change took off a profile and nothing touched since, as spelled."""
+    lines = sorted(lines, key=lambda line: line.seq)
+    spelled: dict[tuple[int, str], str | None] = {}
+    lost: dict[tuple[int, str], str | None] = {}
+    for line in lines:
+        for c in line.entry.changes:
+            value = (c.code, c.key)
+            if c.kind in (ATTACHED, TAKEN):
+                spelled[value] = c.shown
+                lost.pop(value, None)
+            elif c.kind == DETACHED and line.entry.request == mark:
+                lost[value] = spelled.get(value)
+            else:
+                lost.pop(value, None)
+    return [(code, key, shown) for (code, key), shown in lost.items()]
+
+
+def then(record: Record, lost: list[tuple[int, str]]) -> Record:
+    """Return a record as it was before a change took values off it.
+
+    Who was told apart by a value stays another person, also once it is dropped.
+    """
+    if not lost:
+        return record
+    out = record.copy()
+    out.values += [Value(code, key, None, 0, 0, 0, 0) for code, key in lost]
+    return out
