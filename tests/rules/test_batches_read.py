@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -269,7 +270,7 @@ def test_what_is_over_a_limit_is_cut() -> None:
     push = event("push_message", action_identifier="a" * 200)
     fine = event("screen_view", screen_name="s", custom_attributes={"a": 1})
     raw = {"events": [long, push, fine, None, "x"], "x": 1}
-    out = trimmed(raw, 10_000, notes)["events"]
+    out = trimmed(raw, len(json.dumps(raw)), notes)["events"]
     assert len(out[0]["data"]["event_name"]) == 256
     kept = out[0]["data"]["custom_attributes"]
     assert len(kept) == 100 and kept["k" * 256] == "v" * 4096
@@ -285,6 +286,25 @@ def test_what_is_over_a_limit_is_cut() -> None:
     assert len(long["data"]["event_name"]) == 300  # the batch itself is left as it is
     for plain in ({"events": [fine]}, {"events": None}, {}, {"events": "x"}):
         assert trimmed(plain, 200, notes) is plain
+
+
+LONG = [
+    event("custom_event", event_name="n" * 257),
+    event("custom_event", event_name="n" * 200 + '"' + "n" * 57),
+    event("custom_event", event_name="\u00e9" * 257),
+    event("custom_event", custom_attributes={"k" * 257: 1}),
+    event("custom_event", custom_attributes={"k": "v" * 4097}),
+    event("custom_event", custom_attributes=dict.fromkeys(map(str, range(101)), 1)),
+    event("push_message", action_identifier="a" * 101),
+]
+
+
+@pytest.mark.parametrize("given", LONG)
+def test_every_limit_is_seen(given: dict[str, Any]) -> None:
+    raw = {"events": [given]}
+    notes: list[str] = []
+    assert trimmed(raw, len(json.dumps(raw)), notes) is not raw
+    assert len(notes) == 1
 
 
 def test_what_senders_may_not_say_is_left_out() -> None:
