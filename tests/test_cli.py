@@ -133,3 +133,17 @@ def test_the_demo_finds_people_and_mixes_nobody_signed_in(tmp_path: pathlib.Path
     refused = onymous("demo", "--folder", "precious", cwd=tmp_path)
     assert refused.returncode == 2
     assert (other / "file").exists()
+
+
+def test_mpids_that_begin_with_a_minus_are_no_options() -> None:
+    out = CliRunner().invoke(
+        app, ["history", "-1180808910675866636", "--url", "http://127.0.0.1:1"]
+    )
+    assert out.exit_code == 2
+    assert "does not answer" in out.output
+
+
+def test_identities_without_a_value_are_told() -> None:
+    out = CliRunner().invoke(app, ["resolve", "customerid"])
+    assert out.exit_code == 2
+    assert "TYPE=VALUE" in out.output

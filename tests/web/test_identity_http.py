@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import pathlib
@@ -261,3 +262,27 @@ async def test_about(place: Any, tmp_path: pathlib.Path) -> None:
         assert "Onymous API" in (await it.client.get("/docs")).text
         assert (await it.client.get("/nothing")).status_code == 404
         assert (await it.client.get("/v1/identify")).status_code == 405
+
+
+async def test_history_is_told_as_it_was(place: Any, tmp_path: pathlib.Path) -> None:
+    """What came later says nothing about then: names, whether known, when last seen."""
+    async with running(place, tmp_path) as it:
+        mpid = (await it.ask("identify", {"ios_idfv": "D"})).json()["mpid"]
+        await asyncio.sleep(0.02)
+        then = time.time_ns() // 1_000_000
+        await asyncio.sleep(0.02)
+        await it.ask("login", {"ios_idfv": "D", "customerid": "1"})
+
+        async def at(when: int) -> Any:
+            path, params = f"/v1/{mpid}/history", {"at": str(when)}
+            return await it.client.get(path, params=params, headers=it.basic())
+
+        page = (await at(then)).json()
+        assert (page["known"], page["orphaned"], page["at_ms"]) == (False, False, then)
+        assert page["last_seen_ms"] <= then
+        (held,) = page["identities"]
+        assert (held["value"], held["input"], held["workspace"]) == ("D", "server", "one")
+        assert [e["operation"] for e in page["entries"]] == ["identify"]
+        now = (await at(time.time_ns() // 1_000_000)).json()
+        assert now["known"] and len(now["identities"]) == 2
+        assert (await at(page["created_ms"] - 1)).status_code == 404

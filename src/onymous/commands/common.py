@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
@@ -31,6 +32,8 @@ UrlOption = Annotated[str, typer.Option(help="a running server")]
 KeyOption = Annotated[str, typer.Option(envvar="ONYMOUS_KEY", help="API key of a server input")]
 SecretOption = Annotated[str, typer.Option(envvar="ONYMOUS_SECRET", help="its secret")]
 EnvironmentOption = Annotated[str, typer.Option(help="production or development")]
+#: for commands that take an MPID: half of them begin with a minus, which is no option
+NUMBERS = {"ignore_unknown_options": True}
 ServerDefault = "http://127.0.0.1:8210"
 
 
@@ -73,8 +76,9 @@ def ask(
     path: str,
     params: dict[str, str],
     body: object,
+    as_json: bool = False,
 ) -> dict[str, Any]:
-    """Ask a server; exit with its message if it refuses."""
+    """Ask a server; exit with its message, and why if it says so, where it refuses."""
     try:
         reply = httpx.request(
             method, url + path, params=params, json=body, auth=(key, secret), trust_env=False
@@ -84,7 +88,11 @@ def ask(
         raise typer.Exit(2) from None
     answer: dict[str, Any] = reply.json() if reply.content else {}
     if reply.status_code >= 400:
+        if as_json:
+            typer.echo(json.dumps(answer))
         text = answer.get("message", f"status {reply.status_code}")
         errors.print(f"[red]{text}[/] {answer.get('hint', '')}", highlight=False)
+        for line in answer.get("trace_text", []):
+            errors.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1)
     return answer

@@ -10,6 +10,7 @@ import typer
 from rich.tree import Tree
 
 from onymous.commands.common import (
+    NUMBERS,
     EnvironmentOption,
     JsonOption,
     KeyOption,
@@ -34,10 +35,13 @@ def resolve(
     as_json: JsonOption = False,
 ) -> None:
     """Who is this? Asks a running server and draws the trace."""
+    wrong = [item for item in identities if "=" not in item]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]}: write TYPE=VALUE, such as customerid=42")
     known = dict(item.partition("=")[::2] for item in identities)
     body = {"environment": environment, "known_identities": known}
     params = {"explain": "true", "read_only": "false" if write else "true"}
-    answer = ask(url, key, secret, "POST", f"/v1/{operation}", params, body)
+    answer = ask(url, key, secret, "POST", f"/v1/{operation}", params, body, as_json)
     if as_json:
         typer.echo(json.dumps(answer))
         return
@@ -47,7 +51,7 @@ def resolve(
     console.print(tree)
 
 
-@app.command()
+@app.command(context_settings=NUMBERS)
 def history(
     mpid: Annotated[str, typer.Argument(help="whose history")],
     at: Annotated[int | None, typer.Option(help="the record as it was then (ms)")] = None,
@@ -59,7 +63,7 @@ def history(
 ) -> None:
     """How a profile came about, newest first."""
     params = {"environment": environment} | ({"at": str(at)} if at is not None else {})
-    answer = ask(url, key, secret, "GET", f"/v1/{mpid}/history", params, None)
+    answer = ask(url, key, secret, "GET", f"/v1/{mpid}/history", params, None, as_json)
     if as_json:
         typer.echo(json.dumps(answer))
         return

@@ -43,11 +43,19 @@ def serve(
     set_up_logging(settings.log_format)
 
     def tell(place: list[Any]) -> None:
-        text = json.dumps({"serving": place}) if as_json else f"serving on {tuple(place)}"
+        scheme = "https" if settings.tls_cert or settings.tls_dev else "http"
+        name = f"[{place[0]}]" if ":" in str(place[0]) else place[0]
+        text = (
+            json.dumps({"serving": place}) if as_json else _where(f"{scheme}://{name}:{place[1]}")
+        )
         print(text, flush=True)
 
     many = serve_many(settings, processes, tell) if processes > 1 else _one(settings, tell)
     _end(run_now(many))
+
+
+def _where(url: str) -> str:
+    return f"serving on {url}; the API is at {url}/docs"
 
 
 async def _one(settings: Settings, tell: Callable[[list[Any]], None]) -> int:

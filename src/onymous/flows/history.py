@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from onymous.flows.answers import Question
-from onymous.flows.identity import NAME_OF, Resolver
+from onymous.flows.identity import CODE_OF, NAME_OF, Resolver
 from onymous.flows.seen import last_seen
 from onymous.flows.tenants import Directory, Names
 from onymous.rules.batches import usable
 from onymous.rules.errors import NotFound
 from onymous.rules.ledger import KINDS, Entry, Line, as_of
-from onymous.rules.records import ORPHANED, Record
+from onymous.rules.records import Record
 from onymous.rules.trace import SKIPS, TIES
 from onymous.store import sql
 from onymous.store.packing import unpack_record
@@ -104,13 +104,21 @@ class Historian:
             if at_ms is None:
                 held = self._now(record)
             else:
-                held = self._then(await _lines(session, record.pid, _ALL, 1 << 31), at_ms)
+                every = await _lines(session, record.pid, _ALL, 1 << 31, at_ms)
+                # that it was seen later says nothing about then
+                seen = min(seen, max((e.at_ms for e in every), default=record.created_ms))
+                held = self._then(every, at_ms)
+        if at_ms is not None and at_ms < record.created_ms:
+            raise NotFound()
+        plan = question.caller.plan
+        if at_ms is None:
+            seen = max(seen, self._resolver.desk.seen.seen_ms(record.pid))
         return History(
             mpid=self._resolver.mpids.text(record.pid),
             created_ms=record.created_ms,
-            last_seen_ms=max(seen, self._resolver.desk.seen.seen_ms(record.pid)),
-            known=any(question.caller.plan.login >> v.code & 1 for v in record.values),
-            orphaned=bool(record.flags & ORPHANED),
+            last_seen_ms=seen,
+            known=any(plan.login >> CODE_OF[h.identity_type] & 1 for h in held),
+            orphaned=not held,
             identities=held,
             entries=[self.tell(line) for line in lines[:limit]],
             next=str(lines[limit - 1].seq) if len(lines) > limit else None,
@@ -138,8 +146,9 @@ class Historian:
                 value=shown if shown is not None else key,
                 since_ms=since,
                 input=self._directory.names.input(origin),
+                workspace=self._directory.names.workspace(workspace),
             )
-            for code, key, shown, since, origin in as_of(lines, at_ms)
+            for code, key, shown, since, origin, workspace in as_of(lines, at_ms)
         ]
 
     @property

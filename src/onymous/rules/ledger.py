@@ -63,18 +63,19 @@ class Line(msgspec.Struct):
     entry: Entry
 
 
-def as_of(lines: Iterable[Line], at_ms: int) -> list[tuple[int, str, str | None, int, int]]:
-    """Return the values a person held at a time: (type, key, spelling, since, input).
+def as_of(lines: Iterable[Line], at_ms: int) -> list[tuple[int, str, str | None, int, int, int]]:
+    """Return the values a person held at a time: (type, key, spelling, since, input, workspace).
 
     `lines` are all of the person's entries in any order.
     """
-    held: dict[tuple[int, str], tuple[int, str, str | None, int, int]] = {}
+    held: dict[tuple[int, str], tuple[int, str, str | None, int, int, int]] = {}
     for line in sorted(lines, key=lambda e: e.seq):
         if line.at_ms > at_ms:
             break
         for c in line.entry.changes:
             if c.kind in (ATTACHED, TAKEN):
-                held[c.code, c.key] = (c.code, c.key, c.shown, line.at_ms, line.entry.input)
+                who = line.entry.input, line.entry.workspace
+                held[c.code, c.key] = (c.code, c.key, c.shown, line.at_ms, *who)
             elif c.kind in (DETACHED, GAVE):
                 held.pop((c.code, c.key), None)
             elif c.kind == ERASED:
