@@ -128,7 +128,7 @@ class Importer:
         out = Row(number, line, "", raw, at_ms, body)
         ours = (raw.get("environment") == "development") == self._job.development
         if ours and len(body) <= MOST_BYTES:
-            out.newcomer = newcomer(self._place, raw, at_ms, body)
+            out.newcomer = newcomer(self._place, raw, at_ms)
         if out.newcomer is not None:
             out.looked = out.newcomer.looked
         else:
@@ -163,6 +163,7 @@ class Importer:
 
     async def _piece(self, rows: list[Row]) -> int:
         """Apply the first of these rows in one transaction; return how many."""
+        await self._pack(rows)
         for turn in range(MOST_TRIES):
             failed: list[tuple[Work, Exception]] = []
             piece = _Piece(rows)
@@ -184,6 +185,15 @@ class Importer:
             return piece.count
         raise Busy()
 
+    async def _pack(self, rows: list[Row]) -> None:
+        """Compress what newcomers say, beside the reading of the next rows."""
+        some = [r for r in rows if r.newcomer is not None and not r.newcomer.packed[1]]
+        loop, bodies = asyncio.get_running_loop(), [row.body for row in some]
+        packed = await loop.run_in_executor(None, self._events.bodies.pack_all, bodies)
+        for row, pair in zip(some, packed, strict=True):
+            if row.newcomer is not None:
+                row.newcomer.packed = pair
+
     async def _apply(
         self, tx: Transaction, piece: _Piece, failed: list[tuple[Work, Exception]]
     ) -> None:
@@ -193,8 +203,7 @@ class Importer:
         piece.new = [row for row, new in found if new and row.newcomer is not None]
         self._sort(piece)
         some = [row.newcomer for row in piece.new if row.newcomer is not None]
-        packed = map(self._events.bodies.pack, (n.body for n in some))
-        piece.pids = await welcome(tx, self._place, some, packed)
+        piece.pids = await welcome(tx, self._place, some)
         if piece.works:
             working = await self._events.resolver.desk.decide(tx, list(piece.works), failed)
             if failed:

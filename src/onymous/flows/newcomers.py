@@ -7,7 +7,7 @@ other rows are decided one after the other, as requests are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,6 @@ from onymous.flows.tenants import Caller
 from onymous.rules.identifiers import clean
 from onymous.rules.identity import is_person
 from onymous.rules.ledger import ATTACHED, CREATED, Change, Entry
-from onymous.rules.profiles import Person
 from onymous.rules.records import KNOWN, Value
 from onymous.rules.rows import plain_person
 from onymous.store import history_sql, sql
@@ -52,11 +51,14 @@ class Newcomer(msgspec.Struct, gc=False):
     #: type name -> received spelling where it differs
     spelling: dict[str, str]
     looked: Looked
-    person: Person
-    body: bytes
+    #: what is kept of it, packed
+    person: bytes
+    at_ms: int
+    #: number of the dictionary and the row itself, compressed
+    packed: tuple[int, bytes] = (0, b"")
 
 
-def newcomer(place: Place, raw: Mapping[str, Any], at_ms: int, body: bytes) -> Newcomer | None:
+def newcomer(place: Place, raw: Mapping[str, Any], at_ms: int) -> Newcomer | None:
     """Return a row as a newcomer, or None where it must be decided like a request."""
     caller = place.caller
     given = raw.get("user_identities")
@@ -70,7 +72,7 @@ def newcomer(place: Place, raw: Mapping[str, Any], at_ms: int, body: bytes) -> N
     keys = {CODE_OF[name]: key for name, key in cleaned.keys.items()}
     base = place.pool * SLOTS
     looked = [(base + code, key) for code, key in lookup_keys(keys, plan).items()]
-    return Newcomer(keys, cleaned.spelling, looked, person, body) if looked else None
+    return Newcomer(keys, cleaned.spelling, looked, person, at_ms) if looked else None
 
 
 async def strangers(tx: Transaction, looked: Sequence[Looked]) -> list[bool]:
@@ -83,10 +85,8 @@ async def strangers(tx: Transaction, looked: Sequence[Looked]) -> list[bool]:
     return [bool(some) and twice.isdisjoint(some) for some in looked]
 
 
-async def welcome(
-    tx: Transaction, place: Place, some: Sequence[Newcomer], packed: Iterable[tuple[int, bytes]]
-) -> list[int]:
-    """Write newcomers that meet nobody; `packed` are their bodies. Returns their numbers."""
+async def welcome(tx: Transaction, place: Place, some: Sequence[Newcomer]) -> list[int]:
+    """Write newcomers that meet nobody, and return their numbers."""
     if not some:
         return []
     pids = await tx.numbers("pid", len(some))
@@ -94,12 +94,9 @@ async def welcome(
     await tx.append(sql.IDENTITY_ADD, _identities(place, some, pids))
     numbers = await tx.numbers("ledger", len(some))
     await tx.append(sql.LEDGER_ADD, _entries(place, some, pids, numbers))
-    await tx.append(history_sql.BATCH_ADD, _batches(place, some, pids, packed))
+    await tx.append(history_sql.BATCH_ADD, _batches(place, some, pids))
     workspace = place.caller.workspace
-    persons = [
-        (pid, workspace, n.person.stored_ms, _encode(n.person))
-        for pid, n in zip(pids, some, strict=True)
-    ]
+    persons = [(pid, workspace, place.now_ms, n.person) for pid, n in zip(pids, some, strict=True)]
     await tx.append(history_sql.PERSON_NEW, persons)
     for start in range(0, len(numbers), MOST_NAMED):
         named = _encode(numbers[start : start + MOST_NAMED])
@@ -148,16 +145,9 @@ def _entries(
     return out
 
 
-def _batches(
-    place: Place,
-    some: Sequence[Newcomer],
-    pids: list[int],
-    packed: Iterable[tuple[int, bytes]],
-) -> list[tuple[Any, ...]]:
+def _batches(place: Place, some: Sequence[Newcomer], pids: list[int]) -> list[tuple[Any, ...]]:
     now, where = place.now_ms, (place.caller.workspace, place.caller.input)
     return [
-        (pid, at, 0, now - at, now, *where, None, dictionary, body)
-        for pid, at, (dictionary, body) in zip(
-            pids, (n.person.last_ms for n in some), packed, strict=True
-        )
+        (pid, n.at_ms, 0, now - n.at_ms, now, *where, None, *n.packed)
+        for pid, n in zip(pids, some, strict=True)
     ]

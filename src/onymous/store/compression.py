@@ -68,6 +68,14 @@ class Bodies:
         """Return the number of the dictionary used, and the compressed body."""
         return self.current, self._packers[self.current].compress(body)
 
+    def pack_all(self, bodies: Sequence[bytes]) -> list[tuple[int, bytes]]:
+        """Return many bodies packed; other threads run meanwhile."""
+        if not bodies:
+            return []
+        current = self.current
+        packed = self._packers[current].multi_compress_to_buffer(list(bodies))
+        return [(current, packed[n].tobytes()) for n in range(len(packed))]
+
     async def unpack(self, session: Session, dictionary: int, body: bytes) -> bytes:
         """Return a body as it was."""
         if dictionary not in self._unpackers:
