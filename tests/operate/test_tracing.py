@@ -93,6 +93,7 @@ async def test_a_request_its_flow_its_transaction_and_its_job_are_one_trace(
         history = await it.client.get(f"/v1/{mpid}/history", headers=it.basic())
         assert history.status_code == 200
         assert (await it.ask("identify", {"nonsense": "x"})).status_code == 400
+        assert (await it.client.get("/readyz")).status_code == 200
         secret = it.secrets["server"]
     spans = receiver.of(TRACE)
     request, flow = spans["POST login"], spans["flow identity"]
@@ -106,6 +107,7 @@ async def test_a_request_its_flow_its_transaction_and_its_job_are_one_trace(
     assert attributes(flow)["onymous.outcome"] == "written"
     names = {s.name for s in receiver.spans}
     assert {"GET history", "POST identify"} <= names
+    assert "GET ready" not in names
     refused = next(s for s in receiver.spans if s.name == "POST identify")
     assert attributes(refused)["onymous.refused"] == "UnknownIdentityType"
     reads = [s for s in receiver.spans if attributes(s).get("onymous.outcome") == "read"]
