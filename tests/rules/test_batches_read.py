@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import re
 from typing import Any
 
 import pytest
@@ -305,6 +307,21 @@ def test_every_limit_is_seen(given: dict[str, Any]) -> None:
     notes: list[str] = []
     assert trimmed(raw, len(json.dumps(raw)), notes) is not raw
     assert len(notes) == 1
+
+
+def test_every_reason_is_in_the_manual() -> None:
+    home = pathlib.Path(__file__).parents[2]
+    manual = (home / "docs" / "use" / "events.md").read_text("utf-8")
+    found: set[str] = set()
+    for room in ("rules", "flows", "web"):
+        for path in (home / "src" / "onymous" / room).glob("*.py"):
+            text = path.read_text("utf-8")
+            found |= set(re.findall(r'notes?(?:\.append)?\(\s*"([a-z_]+)"', text))
+            found |= set(re.findall(r'dropped = "([a-z_]+)"', text))
+    text = (home / "src/onymous/rules/trimming.py").read_text("utf-8")
+    found |= set(re.findall(r'"([a-z_]+_truncated|too_many[a-z_]+)"', text))
+    assert {"duplicate", "erased", "event_name_truncated", "too_many_attributes"} <= found
+    assert {reason for reason in found if f"`{reason}`" not in manual} == set()
 
 
 def test_what_senders_may_not_say_is_left_out() -> None:

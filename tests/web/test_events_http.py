@@ -237,6 +237,7 @@ async def test_text_that_is_no_text_costs_no_batch(place: Any, tmp_path: pathlib
         (person,) = (await view(it, await who_is(it, customerid="anna"))).workspaces.values()
         assert {n: a.value for n, a in person.attributes.items()} == {"a": "\ufffd", "b": "\ufffd!"}
         assert await it.server.core.spool.quarantined() == []
+        assert {d["reasons"][0] for _, _, d in await diagnosed(it)} == {"text_repaired"}
 
 
 #: two batches of one person; whether the second is a repeat

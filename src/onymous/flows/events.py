@@ -136,7 +136,7 @@ class Events:
             raw = {**raw, "source_info": {"is_historical": True}}
         if raw is not given:
             item.raw, item.body = raw, _encode(raw)
-        batch.notes += notes
+        batch.notes += [*notes, *item.notes]
         size = len(item.body)
         self.held += size
 

@@ -57,6 +57,8 @@ class Incoming(msgspec.Struct, kw_only=True):
     spooled: int | None = None
     #: that row is one of the quarantine: it stays where nobody is found again
     aside: bool = False
+    #: what was done to its text before it could be read
+    notes: tuple[str, ...] = ()
     #: trace of the decision wanted
     explain: bool = False
     #: rows of feeds and files: values may be replaced, people are never joined (rulings 7)

@@ -179,9 +179,9 @@ class EventsWeb:
             await self._aside(self._incoming(who, None, call.body), type(refusal).__name__)
             return Reply(202, b"{}")
         gate = self._guard.batch(call, who)
-        batch, body = _understood(body)
-        item = self._incoming(who, batch, body)
-        item.gate = gate
+        batch, text = _understood(body)
+        item = self._incoming(who, batch, text)
+        item.gate, item.notes = gate, () if text is body else ("text_repaired",)
         if not isinstance(batch, dict):
             await self._aside(item, "BadJson")
             return Reply(202, b"{}")
