@@ -99,20 +99,11 @@ class Historian:
             record = await _record(session, pid)
             if record is None or not usable(record, pool):
                 raise NotFound()
+            if at_ms is not None and at_ms < record.created_ms:
+                raise NotFound()
             lines = await _lines(session, record.pid, before or _ALL, limit + 1, at_ms)
-            seen = max(record.seen_ms, await last_seen(session, record.pid))
-            if at_ms is None:
-                held = self._now(record)
-            else:
-                every = await _lines(session, record.pid, _ALL, 1 << 31, at_ms)
-                # that it was seen later says nothing about then
-                seen = min(seen, max((e.at_ms for e in every), default=record.created_ms))
-                held = self._then(every, at_ms)
-        if at_ms is not None and at_ms < record.created_ms:
-            raise NotFound()
+            seen, held = await self._held(session, record, at_ms)
         plan = question.caller.plan
-        if at_ms is None:
-            seen = max(seen, self._resolver.desk.seen.seen_ms(record.pid))
         return History(
             mpid=self._resolver.mpids.text(record.pid),
             created_ms=record.created_ms,
@@ -124,6 +115,18 @@ class Historian:
             next=str(lines[limit - 1].seq) if len(lines) > limit else None,
             at_ms=at_ms,
         )
+
+    async def _held(
+        self, session: Session, record: Record, at_ms: int | None
+    ) -> tuple[int, list[HeldValue]]:
+        """Return when a person was last seen and what they held, now or at a time."""
+        seen = max(record.seen_ms, await last_seen(session, record.pid))
+        if at_ms is None:
+            return max(seen, self._resolver.desk.seen.seen_ms(record.pid)), self._now(record)
+        every = await _lines(session, record.pid, _ALL, 1 << 31, at_ms)
+        # that it was seen later says nothing about then
+        told = max((line.at_ms for line in every), default=record.created_ms)
+        return min(seen, told), self._then(every, at_ms)
 
     def _now(self, record: Record) -> list[HeldValue]:
         names = self._directory.names
