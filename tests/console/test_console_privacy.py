@@ -18,6 +18,7 @@ from tests.console.making import (
 )
 
 from onymous.console.masking import Handles, mask, masked_json, scrubbed
+from onymous.console.site import labelled
 from onymous.console.view import Shown, sent, timeline_of
 from onymous.flows.history import Changed, Happened
 from onymous.flows.timeline import Item, Sent
@@ -163,6 +164,13 @@ def test_names_of_events_may_hold_addresses() -> None:
         assert scrubbed(text) == shown
     raw = {"events": [{"event_type": "screen_view", "data": {"screen_name": "of anna@x.io"}}]}
     assert "anna" not in json.dumps(masked_json(raw))
+
+
+def test_sentences_name_types_as_people_do() -> None:
+    told = labelled("both have a customerid, and not the same")
+    assert told == "both have a Customer ID, and not the same"
+    plain = "the source is known, the destination is anonymous: merge the other way round?"
+    assert labelled(plain) == plain
 
 
 def test_what_a_timeline_says() -> None:

@@ -99,6 +99,22 @@ def test_from_a_world_to_its_score(tmp_path: pathlib.Path) -> None:
     assert "precision" in shown.stdout and "strangers inside" in shown.stdout
 
 
+def test_all_strategies_at_once_and_onto_a_page(tmp_path: pathlib.Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Mine\n<!-- figures: begin -->old<!-- figures: end -->\nthe end\n", "utf-8")
+    words = ["strategies", "retail", "--people", "20", "--steps", "150", "--write", str(page)]
+    rows = run(*words)
+    assert [row["strategy"] for row in rows] == list(STRATEGIES)
+    assert {row["world"] for row in rows} == {"retail"} and rows[0]["requests"] > 100
+    text = page.read_text("utf-8")
+    assert "`profile_link`" in text and "old" not in text and text.endswith("the end\n")
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0 and "best_match" in shown.stdout
+    assert page.read_text("utf-8") == text
+    page.write_text("# No place for figures\n", "utf-8")
+    assert CliRunner().invoke(app, words).exit_code == 2
+
+
 def test_any_result_can_be_scored(tmp_path: pathlib.Path) -> None:
     truth, table = tmp_path / "truth.jsonl", tmp_path / "result.csv"
     lines = [("1", "ann", True), ("2", "ann", False), ("3", "ben", True), ("4", "cem", False)]

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import importlib.resources
 import logging
+import re
 import secrets
 import time
 import urllib.parse
@@ -175,7 +176,13 @@ class Site:
             lstrip_blocks=True,
         )
         self.templates.globals["version"] = _version()
-        self.templates.filters |= {"when": when, "day": day, "label": label, "money": money}
+        self.templates.filters |= {
+            "when": when,
+            "day": day,
+            "label": label,
+            "money": money,
+            "labelled": labelled,
+        }
 
     def places(self, user: User) -> list[Place]:
         """Return every place someone may look at, production first."""
@@ -346,6 +353,12 @@ def _utc(ms: int) -> datetime.datetime:
 def label(name: str) -> str:
     """Return the name of an identity type for people."""
     return BY_NAME[name].label if name in BY_NAME else name
+
+
+def labelled(text: str) -> str:
+    """Return a sentence of the API with the names of identity types as people know them."""
+    # "other" is a type, and a word
+    return re.sub(r"\b(?!other\b)[a-z_]+", lambda found: label(found[0]), text)
 
 
 def money(millionths: int) -> str:
