@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor_url": {"*"},
     "library": {"app", "settings", "flows", "rules"},
     "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"}
-    | {"store.sql", "store.history_sql", "store.sqlite", "store.finding", "store.port"},
+    | {"store.sql", "store.history_sql", "store.sqlite", "store.finding", "store.port"}
+    | {"backups", "restoring"},
     "commands": {"app", "serving", "library", "lab", "settings", "logs", "crypto", "flows"}
     | {"store.port", "processes", "rules", "readers"}
     | {"backups", "restoring", "checking", "doctor", "doctor_url"},

@@ -16,7 +16,7 @@ from rich.table import Table
 from onymous.commands.common import JsonOption, app, console, errors, run_now
 from onymous.lab.audit import Violation
 from onymous.lab.ground import Ground
-from onymous.lab.soak import Count, Going, audit, kills, races
+from onymous.lab.soak import Count, Going, audit, kills, races, restores
 from onymous.lab.soak_history import imports, ingestion
 from onymous.settings import SettingError
 
@@ -27,6 +27,7 @@ PARTS: tuple[tuple[str, Part], ...] = (
     ("crashes", kills),
     ("ingestion", ingestion),
     ("imports", imports),
+    ("restores", restores),
 )
 SQLITE = "sqlite"
 
@@ -43,7 +44,7 @@ def soak(
     steps: Annotated[int, typer.Option(help="audited requests, each engine")] = 1_000_000,
     tries: Annotated[int, typer.Option(help="first-sight races of 64 callers")] = 3_000,
     crashes: Annotated[
-        int, typer.Option(help="kill -9 each: under load, in ingestion, in imports")
+        int, typer.Option(help="kill -9 each: under load, in ingestion, in imports; and restores")
     ] = 50,
     seed: Annotated[int, typer.Option(help="the same seed asks the same")] = 1,
     minutes: Annotated[

@@ -16,8 +16,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg  # type: ignore[import-untyped]
 
-from onymous.app import Core, running
+from onymous.app import Core, backup_folder, running
+from onymous.backups import Backup, make
 from onymous.lab.audit import Violation
+from onymous.restoring import new_epoch, restore
 from onymous.settings import SettingError, Settings, load
 
 _names = itertools.count(1)
@@ -50,14 +52,26 @@ class Ground:
                 yield load({**flags, "store": f"sqlite:{folder}/data"}, environ={})
                 return
             name = f"onymous_soak_{os.getpid()}_{next(_names)}"
-            await self._do(f"CREATE DATABASE {name}")
+            await self.do(f"CREATE DATABASE {name}")
             try:
                 url = f"{self._store.rpartition('/')[0]}/{name}"
                 yield load({**flags, "store": url}, environ={})
             finally:
-                await self._do(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+                await self.do(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
-    async def _do(self, statement: str) -> None:
+    @asynccontextmanager
+    async def kept(self, settings: Settings) -> AsyncIterator[Kept]:
+        """Make a place for the backup of a store; it goes when the check ends."""
+        with tempfile.TemporaryDirectory(prefix="kept-", dir=self._folder) as folder:
+            kept = Kept(self, settings, pathlib.Path(folder))
+            try:
+                yield kept
+            finally:
+                for name in kept.databases:
+                    await self.do(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    async def do(self, statement: str) -> None:
+        """Run a statement on the server; raises `SettingError` if it does not answer."""
         try:
             connection = await asyncpg.connect(self._store, timeout=20)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -66,6 +80,48 @@ class Ground:
             await connection.execute(statement)
         finally:
             await connection.close()
+
+
+class Kept:
+    """A backup of a store that nobody serves at the moment: a folder's, or a copied database."""
+
+    def __init__(self, ground: Ground, settings: Settings, folder: pathlib.Path) -> None:
+        self._ground, self._settings, self._folder = ground, settings, folder
+        self._backup: Backup | None = None
+        self.databases: list[str] = []
+
+    async def back_up(self) -> None:
+        """Back the store up."""
+        if self._ground.engine == "sqlite":
+            folder = backup_folder(self._settings)
+            self._backup = await asyncio.to_thread(make, self._settings, folder, _quiet)
+        else:
+            await self._copy(self._settings.store.rpartition("/")[2])
+
+    @asynccontextmanager
+    async def restored(self) -> AsyncIterator[Settings]:
+        """Restore it to a new place; raises `Violation` for what verification finds."""
+        if self._backup is not None:
+            into = self._folder / f"restored-{next(_names)}"
+            new = dataclasses.replace(self._settings, store=f"sqlite:{into}")
+            out = await restore(self._backup, into, new, tombstones=[], progress=_quiet)
+        else:
+            name = await self._copy(self.databases[0])
+            url = f"{self._settings.store.rpartition('/')[0]}/{name}"
+            new = dataclasses.replace(self._settings, store=url)
+            out = await new_epoch(new, tombstones=[], progress=_quiet)
+        if out.findings:
+            raise Violation("\n".join(map(str, out.findings)))
+        yield new
+
+    async def _copy(self, of: str) -> str:
+        self.databases.append(f"onymous_kept_{os.getpid()}_{next(_names)}")
+        await self._ground.do(f"CREATE DATABASE {self.databases[-1]} TEMPLATE {of}")
+        return self.databases[-1]
+
+
+def _quiet(step: str, done: int, total: int) -> None:
+    """Report to nobody."""
 
 
 @asynccontextmanager

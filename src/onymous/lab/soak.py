@@ -14,6 +14,7 @@ import msgspec
 from onymous.app import running
 from onymous.flows.tenants import apply
 from onymous.lab.audit import Violation, history, shrunk
+from onymous.lab.audit_restore import restored_histories
 from onymous.lab.concurrent import concurrent
 from onymous.lab.ground import Ground, Process, cores, processes
 from onymous.lab.racing import Line, open_lines
@@ -72,6 +73,18 @@ async def audit(ground: Ground, steps: int, seed: int, progress: Progress, going
                         ) from None
                 out.done += STEPS
                 progress(STEPS)
+    return out
+
+
+async def restores(
+    ground: Ground, times: int, seed: int, progress: Progress, going: Going
+) -> Count:
+    """Audit histories across backups and restores: each is restored twice and goes on."""
+    out = Count(what="requests compared, across two restores of each backup")
+    while out.done < times and going():
+        out.checked += await restored_histories(ground, seed * 1_000_000 + out.done)
+        out.done += 1
+        progress(1)
     return out
 
 
