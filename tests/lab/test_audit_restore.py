@@ -11,10 +11,10 @@ from onymous.lab.audit_restore import AFTER, BEFORE, TIMES, restored_histories
 from onymous.lab.ground import Ground
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [9_100, 9_102, 1_000_001])
 async def test_histories_agree_across_restores(
     place: Any, tmp_path: pathlib.Path, seed: int
 ) -> None:
     server = f"{place.url.rpartition('/')[0]}/postgres" if place.engine == "postgresql" else ""
-    made = await restored_histories(Ground(server, tmp_path), 9_100 + seed)
+    made = await restored_histories(Ground(server, tmp_path), seed)
     assert made == BEFORE + AFTER * (1 + TIMES)

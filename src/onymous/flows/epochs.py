@@ -27,7 +27,6 @@ from onymous.flows.tombstones import (
     database_id,
 )
 from onymous.flows.working import Working
-from onymous.rules.identifiers import TYPES
 from onymous.rules.records import ERASED as ERASED_FLAG
 from onymous.rules.records import Record
 from onymous.rules.strategies import Plan, ScopeConfig, compile_plan
@@ -221,10 +220,9 @@ async def plan_of(session: Session, record: Record) -> Plan:
     rows = await session.rows(backup_sql.SCOPE_CONFIG, record.pool // 2)
     if rows:
         return compile_plan(_scope(bytes(rows[0][0])))
-    names = {t.code: t.name for t in TYPES}
-    unique = []
+    unique = 0
     for value in record.values:
         where = (slot(record.pool, value.code), value.key, record.pid)
         if await session.rows(backup_sql.UNIQUE_ROWS, *where):
-            unique.append(names[value.code])
-    return compile_plan(ScopeConfig(unique=tuple(sorted(set(unique)))))
+            unique |= 1 << value.code
+    return msgspec.structs.replace(compile_plan(ScopeConfig()), unique=unique)
