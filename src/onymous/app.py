@@ -24,6 +24,7 @@ from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.epochs import how_far, went_back
 from onymous.flows.events import Events
 from onymous.flows.explaining import Explainer
+from onymous.flows.fencing import Fence
 from onymous.flows.history import Historian
 from onymous.flows.identity import Resolver
 from onymous.flows.jobs import Around, Handler, Together
@@ -158,6 +159,8 @@ class Core:
             raise
         self.directory = Directory(self.store, self.key)
         await self.directory.load()
+        self.fence = Fence(self.directory)
+        self.desk.fence = self.fence
         self.reads = Reads()
         self.tokens = Tokens(self.store, self.key)
         await self.tokens.load(time.time_ns() // 1_000_000)
@@ -305,7 +308,7 @@ class Core:
             await asyncio.sleep(TICK_S)
             try:
                 await self._check_schema()
-                await self.directory.refresh_if_changed()
+                await self.fence.look()
                 await self.tokens.refresh_if_changed(time.time_ns() // 1_000_000)
                 await self.diagnostics.flush(self.store)
                 await self.reads.flush(self.store)

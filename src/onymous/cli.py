@@ -26,6 +26,7 @@ from onymous.commands import (
     serve,
     soak,
     tenants,
+    undoing,
     worlds,
 )
 from onymous.commands.common import app
@@ -54,6 +55,7 @@ COMMANDS = (
     serve,
     soak,
     tenants,
+    undoing,
     worlds,
 )
 

@@ -114,32 +114,3 @@ def _changes(entry: dict[str, Any]) -> str:
         f"{c['change']} {c.get('identity_type', '')} {c.get('value', '')}".strip()
         for c in entry["changes"]
     )
-
-
-@app.command()
-def undo(
-    what: Annotated[str, typer.Argument(help="entry of a history (a number), or a request id")],
-    reason: Annotated[str, typer.Option(help="why; stays in the audit")],
-    request: Annotated[bool, typer.Option(help="a number is a request id, too")] = False,
-    operator: Annotated[str, typer.Option("--as", help="who does it")] = "",
-    dry_run: Annotated[bool, typer.Option(help="show what would change")] = False,
-    url: UrlOption = ServerDefault,
-    key: KeyOption = "",
-    secret: SecretOption = "",
-    environment: EnvironmentOption = "production",
-    as_json: JsonOption = False,
-) -> None:
-    """Undo one entry of the ledger, or what a request changed, exactly."""
-    named = "request_id" if request or not what.isdigit() else "entry"
-    body: dict[str, Any] = {"environment": environment, "reason": reason, named: what}
-    body |= {"dry_run": dry_run} | ({"operator": operator} if operator else {})
-    answer = ask(url, key, secret, "POST", "/v1/undo", {}, body)
-    if as_json:
-        typer.echo(json.dumps(answer))
-        return
-    console.print(f"entry {answer['entry']} of {answer['mpid']}", highlight=False)
-    for change in answer["changes"]:
-        to = f" to {change['mpid']}" if change.get("mpid") else ""
-        line = f"{change['change']} {change['identity_type']} {change['value']}{to}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print("nothing was changed" if dry_run else "undone")

@@ -21,6 +21,10 @@ from onymous.commands.common import (
     run_now,
     settings_of,
 )
+from onymous.commands.reresolving import carry_over, preview, show
+from onymous.flows.fencing import GRACE_S
+from onymous.flows.merging import Actor
+from onymous.flows.reresolve import Carried
 from onymous.flows.tenants import Applied, BadDocument, ChangeRefused, apply, starter
 from onymous.rules.errors import Refusal
 from onymous.settings import Settings
@@ -65,6 +69,9 @@ def apply_(
     author: AuthorOption = "",
     reason: ReasonOption = "",
     dry_run: Annotated[bool, typer.Option(help="show what would happen, change nothing")] = False,
+    reresolve: Annotated[
+        bool, typer.Option(help="carry people over to rules that change who is who")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make the tenants and rules of a file real; refuses what would mix or lose people."""
@@ -73,14 +80,34 @@ def apply_(
     except (OSError, UnicodeDecodeError) as error:
         errors.print(f"[red]{file} cannot be read: {type(error).__name__}[/]")
         raise typer.Exit(2) from None
+    carried: list[Carried] = []
+    settings, who = settings_of(store=store), author or whoever()
     try:
-        out = run_now(_apply(settings_of(store=store), text, dry_run, author or whoever(), reason))
+        if reresolve:
+            out, carried = run_now(_carry(settings, text, dry_run, who, reason, as_json))
+        else:
+            out = run_now(_apply(settings, text, dry_run, who, reason))
     except (BadDocument, ChangeRefused) as error:
         refuse(error, as_json)
     except Refusal as refusal:
         errors.print(f"[red]{refusal.message}[/]", highlight=False)
         raise typer.Exit(1) from None
+    if as_json and carried:
+        typer.echo(msgspec.json.encode({"applied": out, "rules": carried}).decode())
+        return
     show_applied(out, as_json)
+    show(carried)
+
+
+async def _carry(
+    settings: Settings, text: str, dry_run: bool, author: str, reason: str, quiet: bool
+) -> tuple[Applied, list[Carried]]:
+    async with running(settings) as core:
+        now = time.time_ns() // 1_000_000
+        actor = Actor(name=author, reason=reason or "no reason given", now_ms=now)
+        if dry_run:
+            return await preview(core, text, actor), []
+        return await carry_over(core, text, actor, GRACE_S, quiet=quiet)
 
 
 def refuse(error: BadDocument | ChangeRefused, as_json: bool) -> NoReturn:

@@ -60,6 +60,7 @@ class Stated:
         otherwise: Callable[[], None],
     ) -> None:
         caller = question.caller
+        self.plan = caller.plan
         self._resolver, self._question, self._cleaned = resolver, question, cleaned
         self._done, self._otherwise, self._pid = done, otherwise, pid
         keys = {CODE_OF[name]: key for name, key in cleaned.keys.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from onymous.crypto import MasterKey, new_key_pair
@@ -12,11 +14,16 @@ from onymous.flows.documents import Unreadable, read
 from onymous.flows.tenancy import Ids, Shared, encode
 from onymous.rules import documents
 from onymous.rules.errors import ConfigInvalid, ScopeChangeRefused
-from onymous.rules.tenants import Document, Step, diff
+from onymous.rules.strategies import ScopeConfig
+from onymous.rules.tenants import Document, State, Step, diff
 from onymous.rules.wording import Problem
 from onymous.store import tenants_sql as sql
 from onymous.store.port import Store, Transaction
 from onymous.store.scopes_sql import CHANGES_OPEN
+
+#: carries a change of a scope's rules over to its people, in the transaction of the change:
+#: (transaction, number of the scope, what it was, what it becomes)
+Around = Callable[[Transaction, int, ScopeConfig, ScopeConfig], Awaitable[None]]
 
 
 class BadDocument(ConfigInvalid):
@@ -91,32 +98,32 @@ async def apply(
     now_ms: int,
     expected: int | None = None,
     brought_back: int | None = None,
+    around: Around | None = None,
 ) -> Applied:
-    """Make the database's tenancy what a YAML document says, all or nothing.
+    """Make tenancy what a YAML document says, all or nothing; a second time it changes nothing.
 
-    Creates what is missing, updates what is safe to update, deletes nothing; a second time it
-    changes nothing. Every change is a version with author (`actor`) and reason; `expected` names
-    the version it was made for. Raises `BadDocument`, `ChangeRefused` (a dry run's steps say so),
-    `ConfigChanged` when another version is in force, `KeyProblem` for another master key.
+    `expected` names the version it was made for, `around` carries people over. Raises
+    `BadDocument`, `ChangeRefused`, `ConfigChanged`, `KeyProblem`.
     """
     author = versions.Author(name=actor, reason=reason, brought_back=brought_back)
     wanted, warnings = parse(document)
     if dry_run:
-        return await _preview(store, wanted, warnings)
+        return await _preview(store, wanted, warnings, moving=bool(around))
 
     async def work(tx: Transaction) -> Applied:
         await versions.expect(tx, expected)
         state, ids = await tenancy.read_state(tx)
-        out = Applied(dry_run=False, steps=diff(state, wanted), warnings=warnings)
+        steps = diff(state, wanted, moving=bool(around))
+        out = Applied(dry_run=False, steps=steps, warnings=warnings)
         if out.refused:
             raise ChangeRefused(out.steps)
         if out.changed:
             await check_key(tx, master_key)
             writer = _Writer(tx, master_key, wanted, ids, now_ms)
+            await _carried(tx, out.steps, around, state, ids, wanted)
             out.version = await writer.carry_all_out(out.steps, author)
             out.credentials = writer.credentials
-        else:
-            out.version = await versions.newest(tx)
+        out.version = out.version or await versions.newest(tx)
         return out
 
     return await transact(store, "tenants.apply", work)
@@ -129,11 +136,29 @@ async def _alone(tx: Transaction, steps: list[Step]) -> None:
         raise ScopeChangeRefused(what="a join or split goes on; apply again when it is done")
 
 
-async def _preview(store: Store, wanted: Document, warnings: list[Problem]) -> Applied:
+async def _carried(
+    tx: Transaction,
+    steps: list[Step],
+    around: Around | None,
+    state: State,
+    ids: Ids,
+    wanted: Document,
+) -> None:
+    """Carry people over to rules that change, before the rules do."""
+    for step in steps:
+        if around is not None and step.noun == "scope" and step.action == "update":
+            was, becomes = state.scopes[step.name], wanted.scopes[step.name]
+            await around(tx, ids.scopes[step.name], was, becomes)
+
+
+async def _preview(
+    store: Store, wanted: Document, warnings: list[Problem], *, moving: bool
+) -> Applied:
     async with store.read() as session:
         state, _ = await tenancy.read_state(session)
         now = await versions.newest(session)
-    return Applied(dry_run=True, steps=diff(state, wanted), warnings=warnings, version=now)
+    steps = diff(state, wanted, moving=moving)
+    return Applied(dry_run=True, steps=steps, warnings=warnings, version=now)
 
 
 class _Writer:

@@ -11,10 +11,11 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from onymous.flows.arrivals import Arrival, accepted_before
+from onymous.flows.fencing import RulesChanged
 from onymous.flows.seen import SeenBuffer, freshen
 from onymous.flows.working import Working
 from onymous.rules.errors import Busy, Internal
@@ -93,6 +94,8 @@ class Desk:
         self._closing = False
         #: called with (transaction name, works in it) after each commit
         self.on_commit: Callable[[str, int], None] | None = None
+        #: asked first in every write transaction; raises `RulesChanged`
+        self.fence: Callable[[Transaction, Sequence[Work]], Awaitable[None]] | None = None
 
     def start(self) -> None:
         """Start the writer."""
@@ -231,6 +234,9 @@ class Desk:
                 self._numbers = []
                 await asyncio.sleep(random.random() * min(0.002 * 2**turn, 0.2))
                 continue
+            except RulesChanged:
+                self._fail(works, Busy())
+                return
             except _Poisoned:
                 for work, error in failed:
                     works.remove(work)
@@ -267,6 +273,8 @@ class Desk:
 
         `failed` gets those that cannot be decided; then nothing of this transaction may stay.
         """
+        if self.fence is not None:
+            await self.fence(tx, works)
         probes = [p for w in works for p in (w.probe, *w.more)]
         founds = await tx.find(probes)
         numbers = list(spare)

@@ -22,14 +22,19 @@ from onymous.rules.ledger import ERASED as ERASED_KIND
 from onymous.rules.ledger import Change, Entry
 from onymous.rules.records import ERASED, Record
 from onymous.rules.strategies import Plan
-from onymous.store import history_sql, sql
+from onymous.store import history_sql, rules_sql, sql
 from onymous.store.port import Found, Kept, Probe
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 #: what goes with the record: its events, profiles and what counts
-_HISTORY = (history_sql.BATCHES_ERASE, history_sql.PERSONS_ERASE, history_sql.TALLY_ERASE)
+_HISTORY = (
+    history_sql.BATCHES_ERASE,
+    history_sql.PERSONS_ERASE,
+    history_sql.TALLY_ERASE,
+    rules_sql.STEPS_ERASE,
+)
 
 _POINTERS = (history_sql.ALIASES_ERASE, history_sql.MERGES_ERASE)
 
@@ -85,6 +90,7 @@ class _Erase:
     def __init__(self, resolver: Resolver, question: Question, pid: int, done: Done) -> None:
         self._resolver, self._question = resolver, question
         self._pid, self._done = pid, done
+        self.plan = question.caller.plan
         self._pool = question.caller.pool(question.environment)
         self._pids = _one_person(resolver.merged, pid)
         self.probe = Probe(self._pool, {}, None, self._pids)

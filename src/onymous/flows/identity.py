@@ -141,7 +141,7 @@ class Resolve:
         caller = question.caller
         self.done = done
         self._resolver, self._question, self._cleaned = resolver, question, cleaned
-        self._plan = caller.plan
+        self.plan = self._plan = caller.plan
         self._keys = keys = {CODE_OF[name]: key for name, key in cleaned.keys.items()}
         pool = caller.pool(question.environment)
         previous = None

@@ -87,6 +87,7 @@ class _Modify:
         self._resolver, self._question, self._done = resolver, question, done
         self._pid, self._pool, self._changes = pid, pool, changes
         caller = question.caller
+        self.plan = caller.plan
         probes = [
             Probe(pool, lookup_keys({c.code: c.new}, caller.plan))
             for c in changes

@@ -100,6 +100,7 @@ class Take(Arrival):
         done: Done,
     ) -> None:
         caller, plan = item.caller, item.caller.plan
+        self.plan = plan
         self._resolver, self._item, self._batch, self._done = resolver, item, batch, done
         self._context, self._packed = context, packed
         self._question = question = _question(item, batch)

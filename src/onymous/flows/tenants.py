@@ -30,12 +30,14 @@ from onymous.flows.credentials import (
     list_secrets,
     revoke_secret,
 )
+from onymous.flows.fencing import FENCE
 from onymous.flows.tenancy import decode_scope, decode_shared, has_data, stored_input
 from onymous.flows.used import Used
 from onymous.rules.strategies import Plan, compile_plan
 from onymous.store import tenants_sql as sql
 from onymous.store.port import Row, Session, Store
 from onymous.store.scopes_sql import HOLDS
+from onymous.store.sql import META_GET
 
 __all__ = [
     "Applied",
@@ -138,6 +140,9 @@ class Directory:
         #: grows with every load, so that caches of callers know when they are stale
         self.version = 0
         self._read_version = -1
+        self._plans: dict[int, Plan] = {}
+        #: until when (ms) writers must make sure that the rules they know are in force
+        self.fenced_until = 0
         self.names = Names({}, {})
         self.used = Used()
 
@@ -172,13 +177,25 @@ class Directory:
             async with self._store.read() as session:
                 version = await tenancy.version(session)
                 callers, names = await self._read(session)
+                fence = await session.rows(META_GET, FENCE)
                 # SQLite shows each statement the last commit: read again if one came between
                 if await tenancy.version(session) == version:
                     break
         self._callers = {c.api_key: c for c in callers}
         self._by_id = {c.input: c for c in callers}
+        self._plans = {c.scope: c.plan for c in callers}
         self.names, self._read_version = names, version
+        self.fenced_until = int(bytes(fence[0][0])) if fence else 0
         self.version += 1
+
+    def plan_of(self, scope: int) -> Plan | None:
+        """Return the rules of a scope, or None for one nobody calls."""
+        return self._plans.get(scope)
+
+    @property
+    def read_version(self) -> int:
+        """Return which change of tenancy was read last."""
+        return self._read_version
 
     async def refresh_if_changed(self) -> bool:
         """Load again if any process changed tenancy; return whether it did."""

@@ -121,7 +121,8 @@ class _Undo:
         dry_run: bool,
         future: asyncio.Future[Inverse | Refusal],
     ) -> None:
-        self._plan, self._pool, self._pid = plan, pool, pid
+        self.plan = self._plan = plan
+        self._pool, self._pid = pool, pid
         self._line, self._lines, self._actor = line, lines, actor
         self._dry_run, self._future = dry_run, future
         changes = line.entry.changes

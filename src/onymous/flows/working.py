@@ -144,6 +144,8 @@ class Working:
             entry.changes.append(Change(kind, code, key, shown, moved.get((code, key))))
         self._settle(record, plan, was_protected, was_person, [(c, k) for c, k, _ in add])
         self.touch(record, plan, record.seen_ms if origin.quiet else origin.now_ms)
+        if remove and not record.values:
+            entry.changes.append(Change(ledger.ORPHANED))
         if entry.changes:
             self._ledger.append((record.pid, origin.now_ms, entry))
 
@@ -162,7 +164,7 @@ class Working:
         if record.flags & SHARED:
             protected = protects(record, mask_of(record), plan)
             for value in record.values:
-                if _competes(value.code, plan, protected):
+                if competes(value.code, plan, protected):
                     self._seen[self._key(record, plan, value.code, value.key)] = record.seen_ms
 
     def refresh(self, record: Record, keys: dict[int, str], now_ms: int) -> None:
@@ -226,13 +228,10 @@ class Working:
         self._row(self._key(loser, plan, code, key), loser.pid).pid = None
         self._settle(loser, plan, was_protected, was_person, [])
         self._changed.add(loser.pid)
-        gave = Entry(
-            entry.op,
-            entry.workspace,
-            entry.input,
-            entry.request,
-            [Change(ledger.GAVE, code, key, None, winner)],
-        )
+        changes = [Change(ledger.GAVE, code, key, None, winner)]
+        if not loser.values:
+            changes.append(Change(ledger.ORPHANED))
+        gave = Entry(entry.op, entry.workspace, entry.input, entry.request, changes)
         self._ledger.append((loser.pid, origin.now_ms, gave))
 
     def _settle(
@@ -277,7 +276,7 @@ class Working:
         row.seen, row.set_seen = None, True
         crowded = (record.pool, code, key) in self.crowded
         others = [pid for pid in holders if pid != record.pid]
-        if (others or crowded) and _competes(code, plan, protected):
+        if (others or crowded) and competes(code, plan, protected):
             row.seen = record.seen_ms
             record.flags |= SHARED
         if not crowded:
@@ -298,7 +297,7 @@ class Working:
         """Let the records that had a value alone compete for it by last seen from now on."""
         for pid in others:
             other = self.records[pid]
-            if _competes(code, plan, protects(other, mask_of(other), plan)):
+            if competes(code, plan, protects(other, mask_of(other), plan)):
                 row = self._row(self._key(other, plan, code, key), pid)
                 row.seen, row.set_seen = other.seen_ms, True
                 if not other.flags & SHARED:
@@ -393,7 +392,7 @@ class Working:
         await tx.run(sql.JOB_ADD, "identity_changed", first, _encode(numbers))
 
 
-def _competes(code: int, plan: Plan, protected: bool) -> bool:
+def competes(code: int, plan: Plan, protected: bool) -> bool:
     """Whether a record with a value of this type may be found through it alone."""
     if plan.unique >> code & 1:
         return False

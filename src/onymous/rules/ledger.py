@@ -11,6 +11,7 @@ import msgspec
 
 CREATED, ATTACHED, DETACHED, TAKEN, GAVE, ALIASED, ERASED = 1, 2, 3, 4, 5, 6, 7
 UNALIASED, MERGED, UNMERGED, UNDONE, MOVED, PARTED = 8, 9, 10, 11, 12, 13
+ORPHANED = 14
 
 KINDS = {
     CREATED: "created",
@@ -26,6 +27,7 @@ KINDS = {
     UNDONE: "undone",
     MOVED: "moved_to_scope",
     PARTED: "parted_from_scope",
+    ORPHANED: "orphaned",
 }
 
 

@@ -147,15 +147,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return text + (f"; {self.instead}" if self.instead else "")
 
 
-def diff(current: State, wanted: Document) -> list[Step]:
+def diff(current: State, wanted: Document, *, moving: bool = False) -> list[Step]:
     """Return the steps from what is to what is wanted; refused ones say why and what to do.
 
+    `moving`: people are carried over to new rules, so that no rule is unsafe to change.
     Nothing is ever deleted because it is missing in the document: such things are left alone.
     """
     return [
         *_organization(current, wanted),
         *_accounts(current, wanted),
-        *_scopes(current, wanted),
+        *_scopes(current, wanted, moving),
         *_workspaces(current, wanted),
         *_inputs(current, wanted),
         *_left(current, wanted),
@@ -181,7 +182,7 @@ def _accounts(current: State, wanted: Document) -> Iterator[Step]:
             yield Step(action="create", noun="account", name=name)
 
 
-def _scopes(current: State, wanted: Document) -> Iterator[Step]:
+def _scopes(current: State, wanted: Document, moving: bool) -> Iterator[Step]:
     for name, config in wanted.scopes.items():
         was = current.scopes.get(name)
         if was is None:
@@ -191,7 +192,7 @@ def _scopes(current: State, wanted: Document) -> Iterator[Step]:
         if not changes:
             continue
         refused = False
-        for field, why in unsafe(was, config) if name in current.holding else ():
+        for field, why in unsafe(was, config) if name in current.holding and not moving else ():
             refused = True
             yield Step(
                 action="refuse",
@@ -199,7 +200,7 @@ def _scopes(current: State, wanted: Document) -> Iterator[Step]:
                 name=name,
                 changes=(next((c for c in changes if c.startswith(field)), field),),
                 why=f"the scope holds data, and {why}",
-                instead=f"keep {field}, or make a new scope with a new workspace",
+                instead=f"keep {field}, or apply with --reresolve (rehearse it first)",
             )
         if not refused:
             yield Step(action="update", noun="scope", name=name, changes=changes)

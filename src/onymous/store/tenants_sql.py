@@ -76,3 +76,9 @@ INPUTS_USED = (
     "SELECT i.id, w.name, i.name, i.kind, i.api_key, i.active, i.used FROM input i"
     " JOIN workspace w ON w.id = i.workspace ORDER BY w.name, i.name"
 )
+
+# -- rules about to change ----------------------------------------------------------------------
+
+#: while rules are about to change, every process holds this row while it writes
+FENCE_HOLD = "UPDATE meta SET value = value WHERE name = 'tenants_version' RETURNING value"
+FENCE_DROP = "DELETE FROM meta WHERE name = 'rules_fence'"

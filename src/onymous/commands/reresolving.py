@@ -1,0 +1,175 @@
+"""`onymous apply --reresolve` and its undoing: rules that change who is who, applied to history."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from onymous.app import Core
+from onymous.commands.common import console, errors
+from onymous.flows.carrying import take_back
+from onymous.flows.configure import Applied, Around, apply, parse
+from onymous.flows.credentials import transact
+from onymous.flows.fencing import announced
+from onymous.flows.merging import Actor
+from onymous.flows.reresolve import Carried, Reresolve
+from onymous.lab.reresolve import planned
+from onymous.rules.reresolving import Part
+from onymous.rules.strategies import ScopeConfig, compile_plan
+from onymous.store.port import Transaction
+
+#: rounds for people who changed while it was planned
+MOST_ROUNDS = 5
+
+
+async def carry_over(
+    core: Core, text: str, actor: Actor, grace_s: float, *, quiet: bool
+) -> tuple[Applied, list[Carried]]:
+    """Apply a document whose rules change who is who, and carry people over to it."""
+    document, _ = parse(text)
+    await core.directory.load()
+    scopes = {c.scope_name: c.scope for c in core.directory.callers()}
+    changing = {n: config for n, config in document.scopes.items() if n in scopes}
+    rounds = dict.fromkeys(changing, 0)
+    out: list[Applied] = []
+    done: dict[str, Carried] = {}
+
+    parts = await _plans(core, changing, scopes, quiet)
+
+    async def work() -> None:
+        carrier = Reresolve(parts, actor)
+
+        async def around(
+            tx: Transaction, scope: int, was: ScopeConfig, becomes: ScopeConfig
+        ) -> None:
+            await carrier(tx, scope, was, becomes)
+            done[next(n for n, s in scopes.items() if s == scope)] = carrier.done
+
+        out.append(await _apply(core, text, actor, around))
+        for name, carried in done.items():
+            while carried.left and rounds[name] < MOST_ROUNDS:
+                rounds[name] += 1
+                left = await _again(core, scopes[name], changing[name], carried, actor)
+                carried.left = left
+
+    await announced(core.store, work, grace_s)
+    await core.merging.refresh()
+    return out[0], list(done.values())
+
+
+async def _apply(core: Core, text: str, actor: Actor, around: Around) -> Applied:
+    return await apply(
+        core.store,
+        core.key,
+        text,
+        actor=actor.name,
+        reason=actor.reason,
+        now_ms=time.time_ns() // 1_000_000,
+        around=around,
+    )
+
+
+async def preview(core: Core, text: str, actor: Actor) -> Applied:
+    """Return what an apply would change; `onymous rehearse` says what that makes of people."""
+
+    async def around(tx: Transaction, scope: int, was: ScopeConfig, becomes: ScopeConfig) -> None:
+        """Nothing is carried over in a dry run."""
+
+    return await apply(
+        core.store,
+        core.key,
+        text,
+        dry_run=True,
+        actor=actor.name,
+        now_ms=actor.now_ms,
+        around=around,
+    )
+
+
+async def _plans(
+    core: Core, changing: dict[str, ScopeConfig], scopes: dict[str, int], quiet: bool
+) -> dict[int, list[Part]]:
+    parts: dict[int, list[Part]] = {}
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=errors,
+        disable=quiet,
+    ) as bar:
+        for name, config in changing.items():
+            for pool in (scopes[name] * 2, scopes[name] * 2 + 1):
+                label = f"{name} ({'development' if pool % 2 else 'production'})"
+                advance = functools.partial(bar.advance, bar.add_task(label, total=None))
+                parts[pool] = await planned(core, pool, compile_plan(config), advance)
+    return parts
+
+
+async def _again(
+    core: Core, scope: int, config: ScopeConfig, carried: Carried, actor: Actor
+) -> int:
+    """Carry those over who changed while the first round was planned; return how many are left."""
+    plan = compile_plan(config)
+    parts = {
+        pool: await planned(core, pool, plan, lambda n: None) for pool in (scope * 2, scope * 2 + 1)
+    }
+    carrier = Reresolve(parts, actor, carried.change)
+
+    async def work(tx: Transaction) -> None:
+        await carrier(tx, scope, config, config)
+
+    await transact(core.store, "rules.again", work)
+    more = carrier.done
+    carried.merged += more.merged
+    carried.created += more.created
+    carried.records += more.records
+    return more.left
+
+
+def show(carried: list[Carried]) -> None:
+    """Say what a change of rules did to people."""
+    for c in carried:
+        text = (
+            f"rules:{c.change}: {c.records} records changed, {c.merged} became one with another,"
+            f" {c.created} were made"
+        )
+        text += f", {c.left} groups left alone: they keep changing" if c.left else ""
+        text += f", {c.parted} values left with one of several holders" if c.parted else ""
+        console.print(text, highlight=False)
+        console.print(f"undo it with: onymous undo rules:{c.change}", highlight=False)
+
+
+async def undo_rules(
+    core: Core,
+    number: int,
+    actor: Actor,
+    grace_s: float,
+    *,
+    keep_later: bool,
+    dry_run: bool = False,
+) -> Carried:
+    """Take a change of rules back; raises `Refusal`s of `take_back`."""
+    done: list[Carried] = []
+    if dry_run:
+        return await take_back(
+            core.store, core.key, number, actor, keep_later=keep_later, dry_run=True
+        )
+
+    async def work() -> None:
+        done.append(await take_back(core.store, core.key, number, actor, keep_later=keep_later))
+
+    await announced(core.store, work, grace_s)
+    await core.merging.refresh()
+    return done[0]
+
+
+def number_of(what: str) -> int:
+    """Return the number of `rules:N`; raises `typer.BadParameter`."""
+    text = what.partition(":")[2]
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise typer.BadParameter("write rules: and the number `apply --reresolve` told you")
+    return int(text)

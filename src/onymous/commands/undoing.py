@@ -1,0 +1,125 @@
+"""`onymous undo`: an entry, a request, a change of rules, a version of the configuration."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from onymous.app import running
+from onymous.commands.common import (
+    EnvironmentOption,
+    JsonOption,
+    KeyOption,
+    SecretOption,
+    ServerDefault,
+    StoreOption,
+    UrlOption,
+    app,
+    ask,
+    console,
+    errors,
+    run_now,
+    settings_of,
+)
+from onymous.commands.reresolving import number_of, undo_rules
+from onymous.commands.tenants import whoever
+from onymous.flows.fencing import GRACE_S
+from onymous.flows.merging import Actor
+from onymous.flows.reresolve import Carried
+from onymous.flows.tenants import Applied, rollback
+from onymous.flows.versions import newest
+from onymous.rules.errors import CannotUndo, Refusal
+
+
+@app.command()
+def undo(
+    what: Annotated[
+        str,
+        typer.Argument(help="entry of a history (a number), request id, rules:N or config:N"),
+    ],
+    reason: Annotated[str, typer.Option(help="why; stays in the audit")],
+    request: Annotated[bool, typer.Option(help="a number is a request id, too")] = False,
+    operator: Annotated[str, typer.Option("--as", help="who does it")] = "",
+    dry_run: Annotated[bool, typer.Option(help="show what would change")] = False,
+    keep_later: Annotated[
+        bool, typer.Option(help="rules:N: leave people alone whose values moved again")
+    ] = False,
+    store: StoreOption = None,
+    url: UrlOption = ServerDefault,
+    key: KeyOption = "",
+    secret: SecretOption = "",
+    environment: EnvironmentOption = "production",
+    as_json: JsonOption = False,
+) -> None:
+    """Undo an entry of the ledger, what a request changed, or a change of rules or settings.
+
+    Entries and requests are undone by a running server; rules:N and config:N in the store itself.
+    """
+    if not request and what.startswith(("rules:", "config:")):
+        now = time.time_ns() // 1_000_000
+        actor = Actor(name=operator or whoever(), reason=reason, now_ms=now)
+        _stored(what, actor, dry_run, keep_later, store, as_json)
+        return
+    named = "request_id" if request or not what.isdigit() else "entry"
+    body: dict[str, Any] = {"environment": environment, "reason": reason, named: what}
+    body |= {"dry_run": dry_run} | ({"operator": operator} if operator else {})
+    answer = ask(url, key, secret, "POST", "/v1/undo", {}, body)
+    _show(answer, dry_run, as_json)
+
+
+def _show(answer: dict[str, Any], dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    console.print(f"entry {answer['entry']} of {answer['mpid']}", highlight=False)
+    for change in answer["changes"]:
+        to = f" to {change['mpid']}" if change.get("mpid") else ""
+        line = f"{change['change']} {change['identity_type']} {change['value']}{to}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print("nothing was changed" if dry_run else "undone")
+
+
+def _stored(
+    what: str, actor: Actor, dry_run: bool, keep_later: bool, store: str | None, as_json: bool
+) -> None:
+    number = number_of(what)
+
+    async def work() -> Carried | Applied:
+        async with running(settings_of(store=store)) as core:
+            if what.startswith("rules:"):
+                return await undo_rules(
+                    core, number, actor, GRACE_S, keep_later=keep_later, dry_run=dry_run
+                )
+            async with core.store.read() as session:
+                now = await newest(session)
+            if number != now:
+                raise CannotUndo(what=f"version {now} stands on it, undo that first")
+            where = (core.store, core.key, number - 1)
+            return await rollback(
+                *where,
+                dry_run=dry_run,
+                actor=actor.name,
+                reason=actor.reason,
+                now_ms=actor.now_ms,
+                expected=number,
+            )
+
+    try:
+        done = run_now(work())
+    except Refusal as refusal:
+        errors.print(f"[red]{refusal.message}[/] {refusal.hint}", highlight=False)
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(msgspec.json.encode(done).decode())
+    elif isinstance(done, Applied):
+        for line in done.lines():
+            console.print(line, highlight=False, markup=False)
+    else:
+        left = f", {done.left} groups of people left alone" if done.left else ""
+        console.print(f"{done.records} records go back{left}", highlight=False)
+    if not as_json:
+        console.print("nothing was changed" if dry_run else "undone")

@@ -1,0 +1,98 @@
+"""Changes of rules that were applied to history: listed, seen before they are undone, undone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from onymous.crypto import MasterKey
+from onymous.flows import tenancy
+from onymous.flows.config_text import text_of
+from onymous.flows.configure import apply
+from onymous.flows.merging import Actor
+from onymous.flows.reresolve import Carried, RuleChange, Unresolve, rule_change
+from onymous.rules.errors import CannotUndo, NotFound
+from onymous.rules.records import ERASED, Record
+from onymous.rules.strategies import ScopeConfig
+from onymous.store import rules_sql
+from onymous.store.packing import unpack_record
+from onymous.store.port import Session, Store, Transaction
+
+#: records of a page
+PAGE = 5_000
+
+
+class _Seen(Exception):
+    """A preview has seen what it wanted; nothing is kept."""
+
+
+async def rule_changes(store: Store, limit: int = 50) -> list[RuleChange]:
+    """Return changes of rules applied to history, newest first."""
+    async with store.read() as session:
+        return [rule_change(row) for row in await session.rows(rules_sql.CHANGES, limit)]
+
+
+async def pool_pages(session: Session, pool: int) -> AsyncIterator[list[Record]]:
+    """Yield the records of a pool in pages, without erased ones."""
+    after = 0
+    while rows := await session.rows(rules_sql.POOL_AFTER, after, pool, PAGE):
+        after = rows[-1][0]
+        yield [r for r in map(unpack_record, rows) if not r.flags & ERASED]
+
+
+async def _undoable(store: Store, number: int) -> tuple[RuleChange, str]:
+    """Return a change and the document its undoing applies; raises why it cannot be undone."""
+    async with store.read() as session:
+        rows = await session.rows(rules_sql.CHANGE_BY_ID, number)
+        if not rows:
+            raise NotFound()
+        change = rule_change(rows[0])
+        newest = (await session.rows(rules_sql.CHANGE_STANDING, change.scope))[0][0]
+        state, ids = await tenancy.read_state(session)
+    name = next(n for n, s in ids.scopes.items() if s == change.scope)
+    if change.undone_ms is not None:
+        raise CannotUndo(what="it is undone already")
+    if newest != number:
+        raise CannotUndo(what=f"the rules were changed again, undo rules:{newest} first")
+    if state.scopes[name] != change.became:
+        raise CannotUndo(what="the scope's settings were changed since; bring those back first")
+    state.scopes[name] = change.was
+    return change, text_of(state)
+
+
+async def take_back(
+    store: Store,
+    key: MasterKey,
+    number: int,
+    actor: Actor,
+    *,
+    keep_later: bool = False,
+    dry_run: bool = False,
+) -> Carried:
+    """Give people and rules back as they were before a change of rules.
+
+    Raises `NotFound`, `CannotUndo` where the rules changed again since, `DependsOn` where a value
+    moved again (`keep_later`: such people are left as they are).
+    """
+    _, document = await _undoable(store, number)
+    back = Unresolve(number, actor, keep_later=keep_later)
+
+    async def around(tx: Transaction, scope: int, was: ScopeConfig, becomes: ScopeConfig) -> None:
+        await back(tx, scope, was, becomes)
+        if dry_run:
+            raise _Seen
+
+    try:
+        await apply(
+            store,
+            key,
+            document,
+            actor=actor.name,
+            reason=f"undo of rules:{number}: {actor.reason}"[:500],
+            now_ms=actor.now_ms,
+            around=around,
+        )
+    except _Seen:
+        pass
+    return msgspec.structs.replace(back.done)

@@ -1,0 +1,114 @@
+"""Rules change while others write: nobody writes by old rules what new rules will read.
+
+A change of rules that moves people is announced first. From then on each process makes sure, in
+every write transaction, that the rules it knows are still in force; it does so too when it has not
+looked for a while. Requests caught by the change itself are answered 503 and come again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from onymous.flows import tenancy
+from onymous.flows.credentials import transact
+from onymous.store import sql
+from onymous.store import tenants_sql as tenants
+from onymous.store.port import Store, StoreError, Transaction
+
+FENCE = "rules_fence"
+#: how long an announcement holds where its process dies; until then writers only look
+HOLDS_MS = 6 * 3_600_000
+#: after this long every process has seen an announcement
+GRACE_S = 6.0
+#: a process that has not looked for so long looks before it writes
+LEASE_S = 3.0
+
+
+class RulesChanged(StoreError):
+    """The rules a transaction was decided by are not in force any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the rules were changed meanwhile, nothing was written: start again")
+
+
+class Known(Protocol):
+    """What a process knows of the rules (the directory of callers)."""
+
+    fenced_until: int
+
+    def plan_of(self, scope: int) -> object:
+        """Return the rules of a scope, or None for one nobody calls."""
+
+    @property
+    def read_version(self) -> int:
+        """Return which change of tenancy was read last."""
+
+    async def refresh_if_changed(self) -> bool:
+        """Read the rules again if they changed."""
+
+
+class Fence:
+    """Asked first in every write transaction of one process."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._looked = time.monotonic()
+        #: this process has seen rules change
+        self._moved = False
+        self._task: asyncio.Future[None] | None = None
+
+    async def look(self) -> None:
+        """Read the rules again if they changed."""
+        await self._known.refresh_if_changed()
+        self._looked = time.monotonic()
+
+    async def __call__(self, tx: Transaction, works: Sequence[Any]) -> None:
+        """Raise `RulesChanged` where rules are changing and those known are not in force.
+
+        Once a process has seen rules change it also looks whether works were made under old ones.
+        """
+        known, late = self._known, time.monotonic() - self._looked > LEASE_S
+        if known.fenced_until:
+            self._moved = True
+        if not late and not self._moved:
+            return
+        if self._moved:
+            self._check(works)
+            if not late and known.fenced_until < time.time_ns() // 1_000_000:
+                return
+        rows = await tx.rows(tenants.FENCE_HOLD if known.fenced_until else tenants.VERSION_GET)
+        if rows and int(bytes(rows[0][0])) != known.read_version:
+            self._task = asyncio.ensure_future(self.look())
+            raise RulesChanged
+        self._looked = time.monotonic()
+
+    def _check(self, works: Sequence[Any]) -> None:
+        for work in works:
+            plan = getattr(work, "plan", None)
+            if plan is not None and self._known.plan_of(work.probe.pool // 2) not in (plan, None):
+                raise RulesChanged
+
+
+async def announced(
+    store: Store, work: Callable[[], Awaitable[None]], grace_s: float = GRACE_S
+) -> None:
+    """Announce a change of rules, wait until everybody knows, do it."""
+
+    async def announce(tx: Transaction) -> None:
+        until = time.time_ns() // 1_000_000 + HOLDS_MS
+        await tx.run(sql.META_PUT, FENCE, b"%d" % until)
+        await tenancy.changed(tx)
+
+    async def over(tx: Transaction) -> None:
+        await tx.run(tenants.FENCE_DROP)
+        await tenancy.changed(tx)
+
+    await transact(store, "rules.announce", announce)
+    try:
+        await asyncio.sleep(grace_s)
+        await work()
+    finally:
+        await transact(store, "rules.over", over)

@@ -1,0 +1,50 @@
+"""Statements of changes of rules applied to history."""
+
+from __future__ import annotations
+
+CHANGE_ADD = (
+    "INSERT INTO rule_change (at, scope, actor, reason, was, became) VALUES (?, ?, ?, ?, ?, ?)"
+    " RETURNING id"
+)
+CHANGE = "id, at, scope, actor, reason, was, became, undone"
+CHANGES = f"SELECT {CHANGE} FROM rule_change ORDER BY id DESC LIMIT ?"
+CHANGE_BY_ID = f"SELECT {CHANGE} FROM rule_change WHERE id = ?"
+#: the newest change of a scope that stands
+CHANGE_STANDING = "SELECT max(id) FROM rule_change WHERE scope = ? AND undone IS NULL"
+CHANGE_UNDONE = "UPDATE rule_change SET undone = ?, undone_by = ? WHERE id = ?"
+
+STEP_ADD = (
+    "INSERT INTO rule_step (change, part, pid, destination, flags, was, became)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+STEPS_AFTER = (
+    "SELECT part, pid, destination, flags, was, became FROM rule_step"
+    " WHERE change = ? AND part > ? ORDER BY part, pid LIMIT ?"
+)
+LAST_PART = "SELECT max(part) FROM rule_step WHERE change = ?"
+STEP_FLAGS = "SELECT pid, flags FROM rule_step WHERE change = ? AND part = 0 ORDER BY pid"
+#: whose part of a change an erased person was in cannot be undone: it names their values
+STEPS_ERASE = (
+    "DELETE FROM rule_step WHERE part > 0 AND (change, part) IN"
+    " (SELECT s.change, s.part FROM rule_step s WHERE s.pid = ?)"
+)
+
+#: unique values stand under holder 0, others under their record
+UNIQUE_OFF = "UPDATE identity SET holder = pid WHERE slot = ? AND holder = 0"
+UNIQUE_ON = "UPDATE identity SET holder = 0, seen = NULL WHERE slot = ? AND holder > 0"
+CROWDS_OFF = "DELETE FROM identity WHERE slot = ? AND holder = -1"
+CROWDS = (
+    "SELECT slot, value FROM identity WHERE holder = -1 AND slot >= ? AND slot < ?"
+    " ORDER BY slot, value"
+)
+CROWD_SET = "UPDATE identity SET pid = ? WHERE slot = ? AND value = ? AND holder = -1"
+#: values of a type on more records than one
+SHARED = (
+    "SELECT value FROM identity WHERE slot = ? AND holder > 0 GROUP BY value"
+    " HAVING count(*) > ? ORDER BY value"
+)
+FLAGS = "UPDATE profile SET flags = (flags | ?) & ? WHERE pid = ?"
+POOL_AFTER = (
+    "SELECT p.pid, p.pool, p.created, p.seen, p.flags, p.source, p.body FROM profile p"
+    " WHERE p.pid > ? AND p.pool = ? ORDER BY p.pid LIMIT ?"
+)
