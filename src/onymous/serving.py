@@ -52,6 +52,7 @@ from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
 from onymous.web.raw import raw
 from onymous.web.routes import routes
+from onymous.web.scope_changes import ScopeChangesWeb
 from onymous.web.server import Application, Asgi, Watch
 from onymous.web.wire import Reply
 
@@ -69,6 +70,7 @@ def application(
     auth = Authenticator(core.directory)
     guard = Guard(limits)
     identity = IdentityWeb(core.resolver, core.store, core.historian, auth, guard, bounds)
+    platform = PlatformWeb(core.store, core.key, core.directory, core.tokens)
     table = routes(
         identity,
         EventsWeb(core.resolver, core.events, auth, guard, bounds),
@@ -79,7 +81,8 @@ def application(
         OAuthWeb(core.tokens),
         ProfilesWeb(core.store, core.profiles, core.tokens, core.reads, limits),
         ActivityWeb(core.activity, core.profiles, core.tokens, core.reads, core.directory),
-        PlatformWeb(core.store, core.key, core.directory, core.tokens),
+        platform,
+        ScopeChangesWeb(core.store, core.mpids, core.directory, platform),
         OperatingWeb(core.store, core.explainer, core.undoing, auth, bounds),
         s.max_event_body_bytes,
     )

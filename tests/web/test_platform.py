@@ -13,6 +13,7 @@ from tests.conftest import Place
 from tests.web.reading import Reading, reading
 from tests.web.test_manage_port import free_port
 
+from onymous.flows.scope_changes import finish
 from onymous.flows.versions import versions
 
 
@@ -197,7 +198,47 @@ async def test_scopes_are_made_and_take_empty_workspaces(
         assert (await op.ask("PUT", "/identity_scopes/99", match="*", json={})).status_code == 404
 
 
+async def test_scopes_are_joined_and_split_over_http(place: Place, tmp_path: pathlib.Path) -> None:
+    async with reading(place, tmp_path) as here:
+        op = await operator(here)
+        it = here.running
+        ann = await here.identify({"customerid": "1"})
+        split = {"kind": "split", "source": "people", "target": "own", "workspaces": ["sister"]}
+        seen = await op.ask("POST", "/scope_changes", json=split | {"dry_run": True})
+        assert seen.status_code == 200 and seen.json()["report"]["profiles"]["production"] == 1
+        assert (await op.ask("GET", "/scope_changes")).json()["scope_changes"] == []
+        begun = await op.ask("POST", "/scope_changes", json=split | {"reason": "apart"})
+        number = begun.json()["id"]
+        assert (await it.ask("identify", {"other": "x"}, who="sisterfeed")).status_code == 503
+        again = await op.ask("POST", "/scope_changes", json=split)
+        assert again.status_code == 409
+        await finish(here.core.scopes, number, hurry=True)
+        await here.core.directory.load()
+        listed = (await op.ask("GET", "/scope_changes", who="eyes")).json()["scope_changes"]
+        assert [(c["state"], c["reason"]) for c in listed] == [("done", "apart")]
+        assert await here.identify({"customerid": "1"}) == ann
+        reply = await it.ask("identify", {"customerid": "1"}, who="sisterfeed")
+        other = reply.json()["mpid"]
+        assert other != ann
+        path = f"/scope_changes/{number}/undo"
+        seen = await op.ask("POST", path, json={"dry_run": True})
+        assert seen.json()["report"]["by_outcome"] == {"undecided": 1}
+        assert (await op.ask("POST", path, json={})).status_code == 409
+        done = await op.ask("POST", path, json={"resolve": {"customerid": "target"}})
+        await finish(here.core.scopes, done.json()["id"], hurry=True)
+        await here.core.directory.load()
+        reply = await it.ask("identify", {"customerid": "1"}, who="sisterfeed")
+        assert reply.json()["mpid"] == ann
+        wrong = [{}, {"kind": "unjoin", "source": "own", "target": "people"}, split | {"kind": 1}]
+        codes = [(await op.ask("POST", "/scope_changes", json=w)).status_code for w in wrong]
+        assert codes == [400, 409, 400]
+        assert (await op.ask("POST", "/scope_changes/99/undo", json={})).status_code == 409
+
+
 CALLS = [
+    ("GET", "/scope_changes", True),
+    ("POST", "/scope_changes", False),
+    ("POST", "/scope_changes/1/undo", False),
     ("GET", "/configuration", True),
     ("PUT", "/configuration", False),
     ("POST", "/configuration/dry_run", False),
@@ -216,7 +257,7 @@ async def test_only_who_may(place: Place, tmp_path: pathlib.Path) -> None:
     async with reading(place, tmp_path) as here:
         op = await operator(here)
         await here.issue("reader", "profile:read", workspaces=("one",))
-        body = {"version": 1, "identity_scopes": []}
+        body = {"version": 1, "identity_scopes": [], "kind": "x", "source": "x", "target": "x"}
         elsewhere = Operator(here)
         elsewhere.base = "/platform/v2/organizations/77"
         for method, path, reads in CALLS:

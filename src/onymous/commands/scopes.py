@@ -38,6 +38,7 @@ Resolve = Annotated[
 Choose = Annotated[
     list[str] | None, typer.Option(help=f"MPID={_WORDS}: one profile that comes over")
 ]
+Alone = Annotated[bool, typer.Option(help="no server is running: wait for nobody")]
 Dry = Annotated[bool, typer.Option(help="show what would happen, change nothing")]
 
 
@@ -51,12 +52,13 @@ def join(
     author: AuthorOption = "",
     reason: ReasonOption = "",
     dry_run: Dry = False,
+    alone: Alone = False,
     as_json: JsonOption = False,
 ) -> None:
     """Let the workspaces of two scopes share their people."""
     types, people = _pairs(resolve), _pairs(choose)
     wanted = Wanted(kind="join", source=source, target=target, types=types, people=people)
-    _do(store, wanted, Author(name=author or whoever(), reason=reason), dry_run, as_json)
+    _do(store, wanted, Author(name=author or whoever(), reason=reason), dry_run, alone, as_json)
 
 
 @group.command()
@@ -68,11 +70,12 @@ def split(
     author: AuthorOption = "",
     reason: ReasonOption = "",
     dry_run: Dry = False,
+    alone: Alone = False,
     as_json: JsonOption = False,
 ) -> None:
     """Give workspaces a scope of their own; each person is where they have data."""
     wanted = Wanted(kind="split", source=source, target=target, workspaces=workspace)
-    _do(store, wanted, Author(name=author or whoever(), reason=reason), dry_run, as_json)
+    _do(store, wanted, Author(name=author or whoever(), reason=reason), dry_run, alone, as_json)
 
 
 @group.command()
@@ -83,6 +86,7 @@ def undo(
     author: AuthorOption = "",
     reason: ReasonOption = "",
     dry_run: Dry = False,
+    alone: Alone = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take a join or split back."""
@@ -91,7 +95,7 @@ def undo(
         return await wanted_undo(core.store, number, _pairs(resolve))
 
     wanted = _run(store, work)
-    _do(store, wanted, Author(name=author or whoever(), reason=reason), dry_run, as_json)
+    _do(store, wanted, Author(name=author or whoever(), reason=reason), dry_run, alone, as_json)
 
 
 @group.command("log")
@@ -120,7 +124,9 @@ def _pairs(given: list[str] | None) -> dict[str, str]:
     return out
 
 
-def _do(store: str | None, wanted: Wanted, author: Author, dry_run: bool, as_json: bool) -> None:
+def _do(
+    store: str | None, wanted: Wanted, author: Author, dry_run: bool, alone: bool, as_json: bool
+) -> None:
     async def work(core: Core) -> tuple[Report, int]:
         report = await look(core.store, core.mpids, wanted)
         if dry_run or report.refused:
@@ -130,7 +136,7 @@ def _do(store: str | None, wanted: Wanted, author: Author, dry_run: bool, as_jso
         if not as_json:
             _show(report)
             console.print(f"change {change.id} goes on; other processes may finish it too")
-        await finish(core.scopes, change.id)
+        await finish(core.scopes, change.id, hurry=alone, sweep=alone)
         return report, change.id
 
     report, number = _run(store, work)
@@ -142,7 +148,9 @@ def _do(store: str | None, wanted: Wanted, author: Author, dry_run: bool, as_jso
         if not report.refused:
             console.print("dry run: nothing was changed")
     else:
-        console.print(f"done; `onymous scopes undo {number}` takes it back", highlight=False)
+        more = "" if alone else "; servers still look for what slow ones wrote (`scopes log`)"
+        console.print(f"they went over{more}", highlight=False)
+        console.print(f"`onymous scopes undo {number}` takes it back", highlight=False)
     if report.refused:
         raise typer.Exit(1)
 

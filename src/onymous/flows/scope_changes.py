@@ -99,6 +99,12 @@ class ScopeChanger:
             await self._pieces(change, now_ms, "")
         return 0
 
+    async def over(self, number: int) -> bool:
+        """Return whether the workspaces of a change have gone over."""
+        async with self._store.read() as session:
+            change = await read_change(session, number)
+        return change is None or change.state in ("sweeping", "done")
+
     async def _start(self, change: ScopeChange, now_ms: int) -> None:
         """Everybody knows who is held: erasures under way end first, then people may go over."""
         async with self._store.read() as session:
@@ -268,9 +274,15 @@ async def do_scope_change(store: Store, changer: ScopeChanger, body: bytes) -> N
             await tx.run(sql.JOB_ADD, "scope_change", due, body)
 
 
-async def finish(changer: ScopeChanger, number: int, *, hurry: bool = False) -> None:
-    """Do all of a change here and now (commands, tests); `hurry` waits for nobody."""
-    while True:
+async def finish(
+    changer: ScopeChanger, number: int, *, hurry: bool = False, sweep: bool = True
+) -> None:
+    """Do a change here and now (commands, tests).
+
+    `hurry` waits for nobody: only where no other process serves. Without `sweep`, what slow
+    processes may still write behind is left to the job.
+    """
+    while sweep or not await changer.over(number):
         now_ms = time.time_ns() // 1_000_000
         due = await changer.step(number, now_ms, hurry=hurry)
         if due is None:

@@ -166,6 +166,8 @@ async def _refused(session: Session, state: State, ids: tenancy.Ids, wanted: Wan
     joins = wanted.kind in ("join", "unsplit")
     if one is None:
         return [f"there is no scope {wanted.source}"]
+    if wanted.kind not in ("join", "split", "unjoin", "unsplit"):
+        return ["kind is join or split"]
     if wanted.source == wanted.target:
         return ["source and target are the same scope"]
     if await session.rows(moves.CHANGES_OPEN):

@@ -14,7 +14,7 @@ _AUTHOR = "Every change is a version with the credential as author and the reaso
 def paths(answers: Answers) -> dict[str, Any]:
     """Return the paths; `answers` makes the documented statuses."""
     make = _Maker(answers)
-    return {**_configuration(make), **_scopes(make)}
+    return {**_configuration(make), **_scopes(make), **_changes(make)}
 
 
 def _configuration(make: _Maker) -> dict[str, Any]:
@@ -58,6 +58,23 @@ def _scopes(make: _Maker) -> dict[str, Any]:
             "get": make.read("identity_scope", "One identity scope.", _place("id")),
             "put": one,
         },
+    }
+
+
+def _changes(make: _Maker) -> dict[str, Any]:
+    path = f"{_BASE}/scope_changes"
+    begin = make.change(
+        "change_scopes", "Join or split scopes, or see what it would do.", _body("ScopeChange")
+    )
+    undo = make.change(
+        "undo_scope_change",
+        "Take a join or split of scopes back.",
+        _body("ScopeChangeUndo"),
+        _place("id"),
+    )
+    return {
+        path: {"get": make.read("scope_changes", "Joins and splits of scopes."), "post": begin},
+        f"{path}/{{id}}/undo": {"post": undo},
     }
 
 
@@ -129,6 +146,7 @@ def schemas() -> dict[str, Any]:
         },
     }
     return {
+        **_change_schemas(text, names),
         "RollbackRequest": {
             "type": "object",
             "required": ["version"],
@@ -142,6 +160,31 @@ def schemas() -> dict[str, Any]:
                 "identity_scopes": {"type": "array", "items": scope},
                 "reason": text,
                 "dry_run": yes,
+            },
+        },
+    }
+
+
+def _change_schemas(text: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+    yes = {"type": "boolean"}
+    choices = {
+        "type": "object",
+        "additionalProperties": {"type": "string", "enum": ["target", "source", "drop"]},
+    }
+    undo = {"resolve": choices, "reason": text, "dry_run": yes}
+    name = {"type": "string"}
+    return {
+        "ScopeChangeUndo": {"type": "object", "properties": undo},
+        "ScopeChange": {
+            "type": "object",
+            "required": ["kind", "source", "target"],
+            "properties": {
+                "kind": {"type": "string", "enum": ["join", "split"]},
+                "source": name,
+                "target": name,
+                "workspaces": names,
+                "choose": choices,
+                **undo,
             },
         },
     }

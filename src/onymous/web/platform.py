@@ -65,40 +65,40 @@ class PlatformWeb:
 
     async def read(self, call: Call) -> Reply:
         """Return the configuration in force, as a document and as values."""
-        await self._check(call, READ)
+        await self.check(call, READ)
         while True:
             before = await self._newest()
             text = await export(self._store)
             if await self._newest() == before:
                 break
         values, _ = read(text)
-        return _reply({"version": before, "document": text, "configuration": values}, before)
+        return private({"version": before, "document": text, "configuration": values}, before)
 
     async def versions(self, call: Call) -> Reply:
         """Return versions, newest first."""
-        await self._check(call, READ)
+        await self.check(call, READ)
         params = call.params()
         limit = number(params, "limit", 1, MOST_PAGE) or 50
         before = number(params, "before", 1, 1 << 62)
         found = await versions.versions(self._store, before, limit)
-        return _reply({"versions": found})
+        return private({"versions": found})
 
     async def version(self, call: Call) -> Reply:
         """Return one version with its document."""
-        await self._check(call, READ)
-        return _reply(await versions.version(self._store, _number(call.parts["version"])))
+        await self.check(call, READ)
+        return private(await versions.version(self._store, _number(call.parts["version"])))
 
     async def scopes(self, call: Call) -> Reply:
         """Return every identity scope."""
-        await self._check(call, READ)
+        await self.check(call, READ)
         version, found = await scopes(self._store)
-        return _reply({"version": version, "identity_scopes": found}, version)
+        return private({"version": version, "identity_scopes": found}, version)
 
     async def scope(self, call: Call) -> Reply:
         """Return one identity scope."""
-        await self._check(call, READ)
+        await self.check(call, READ)
         version, found = await scope(self._store, _number(call.parts["id"]))
-        return _reply(found, version)
+        return private(found, version)
 
     # -- changing -----------------------------------------------------------------------------
 
@@ -111,13 +111,13 @@ class PlatformWeb:
         return await self._apply(call, True)
 
     async def _apply(self, call: Call, dry_run: bool) -> Reply:
-        holder = await self._check(call, ADMIN)
+        holder = await self.check(call, ADMIN)
         body = inflate(call.body, MOST_BODY)
         try:
             text = body.decode("utf-8")
         except UnicodeDecodeError:
             raise BadJson(what="invalid UTF-8") from None
-        author = self._author(holder, call.params().get("reason", ""))
+        author = self.author(holder, call.params().get("reason", ""))
         expected = _expected(call, dry_run)
         return await self._told(
             apply(
@@ -127,16 +127,16 @@ class PlatformWeb:
                 dry_run=dry_run,
                 actor=author.name,
                 reason=author.reason,
-                now_ms=_now(),
+                now_ms=now(),
                 expected=expected,
             )
         )
 
     async def rollback(self, call: Call) -> Reply:
         """Apply an older version again."""
-        holder = await self._check(call, ADMIN)
+        holder = await self.check(call, ADMIN)
         wanted: RollbackBody = decode(_rollback, inflate(call.body, MOST_BODY))
-        author = self._author(holder, wanted.reason)
+        author = self.author(holder, wanted.reason)
         expected = _expected(call, wanted.dry_run)
         return await self._told(
             rollback(
@@ -146,29 +146,31 @@ class PlatformWeb:
                 dry_run=wanted.dry_run,
                 actor=author.name,
                 reason=author.reason,
-                now_ms=_now(),
+                now_ms=now(),
                 expected=expected,
             )
         )
 
     async def put_scopes(self, call: Call) -> Reply:
         """Change identity scopes by name; others stay as they are."""
-        holder = await self._check(call, ADMIN)
+        holder = await self.check(call, ADMIN)
         wanted: ScopesBody = decode(_scopes, inflate(call.body, MOST_BODY))
-        author = self._author(holder, wanted.reason)
+        author = self.author(holder, wanted.reason)
         return await self._put(call, wanted.identity_scopes, author, wanted.dry_run)
 
     async def put_scope(self, call: Call) -> Reply:
         """Change one identity scope."""
-        holder = await self._check(call, ADMIN)
+        holder = await self.check(call, ADMIN)
         wanted: dict[str, Any] = decode(_scope, inflate(call.body, MOST_BODY))
-        _, now = await scope(self._store, _number(call.parts["id"]))
+        _, there = await scope(self._store, _number(call.parts["id"]))
         params = call.params()
-        author = self._author(holder, params.get("reason", ""))
-        given = {"name": now["name"], **wanted}
-        if given["name"] != now["name"]:
+        author = self.author(holder, params.get("reason", ""))
+        given = {"name": there["name"], **wanted}
+        if given["name"] != there["name"]:
             raise BadRequest(what="a scope keeps its name")
-        return await self._put(call, [{**given, "id": now["id"]}], author, flag(params, "dry_run"))
+        return await self._put(
+            call, [{**given, "id": there["id"]}], author, flag(params, "dry_run")
+        )
 
     async def _put(
         self, call: Call, wanted: list[dict[str, Any]], author: Author, dry_run: bool
@@ -180,7 +182,7 @@ class PlatformWeb:
                 self._key,
                 wanted,
                 author,
-                _now(),
+                now(),
                 expected=expected,
                 dry_run=dry_run,
             )
@@ -188,9 +190,9 @@ class PlatformWeb:
 
     # -- pieces -------------------------------------------------------------------------------
 
-    async def _check(self, call: Call, permission: str) -> Holder:
+    async def check(self, call: Call, permission: str) -> Holder:
         """Return who asks; raises unless they may, of the organization of this database."""
-        holder = await self._tokens.check_again(bearer(call), _now())
+        holder = await self._tokens.check_again(bearer(call), now())
         if ADMIN not in holder.permissions and permission not in holder.permissions:
             raise Forbidden(permission=permission)
         wanted = _number(call.parts["org"])
@@ -198,7 +200,8 @@ class PlatformWeb:
             raise NoSuchPath()
         return holder
 
-    def _author(self, holder: Holder, reason: str) -> Author:
+    def author(self, holder: Holder, reason: str) -> Author:
+        """Return a credential as the author of a change."""
         name = self._tokens.name_of(holder)
         return Author(name=f"{name[:60]} ({holder.client_id})", reason=reason)
 
@@ -216,9 +219,9 @@ class PlatformWeb:
             return _refused(bad, {"refused": bad.refused})
         if done.changed and not done.dry_run:
             await self._directory.refresh_if_changed()
-            await self._tokens.refresh_if_changed(_now())
+            await self._tokens.refresh_if_changed(now())
         body = msgspec.to_builtins(done) | {"changed": done.changed, "lines": done.lines()}
-        return _reply(body, done.version)
+        return private(body, done.version)
 
 
 def _expected(call: Call, dry_run: bool) -> int | None:
@@ -241,7 +244,8 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _reply(value: object, version: int | None = None) -> Reply:
+def private(value: object, version: int | None = None) -> Reply:
+    """Make a JSON reply nobody may keep; with the version it is of."""
     tag = () if version is None else ((b"etag", b'"%d"' % version),)
     return Reply(200, _encode(value), (*tag, (b"cache-control", b"private, no-store")))
 
@@ -251,5 +255,6 @@ def _refused(refusal: BadDocument | ChangeRefused, more: dict[str, Any]) -> Repl
     return Reply(refusal.status, _encode(body), ((b"cache-control", b"private, no-store"),))
 
 
-def _now() -> int:
+def now() -> int:
+    """Return the time in milliseconds."""
     return time.time_ns() // 1_000_000

@@ -14,6 +14,7 @@ from onymous.web.operating import OperatingWeb
 from onymous.web.platform import MOST_BODY as MOST_DOCUMENT
 from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
+from onymous.web.scope_changes import ScopeChangesWeb
 from onymous.web.server import Route, identity_handler
 
 
@@ -28,6 +29,7 @@ def routes(
     profiles: ProfilesWeb,
     activity: ActivityWeb,
     platform: PlatformWeb,
+    scopes: ScopeChangesWeb,
     operating: OperatingWeb,
     max_event_body: int,
 ) -> list[Route]:
@@ -42,6 +44,7 @@ def routes(
         *_oauth(oauth),
         *_activity(activity),
         *_platform(platform),
+        *_scopes(scopes),
         *_operating(operating),
         Route("GET", ("/v1/changes",), changes.page, "changes"),
         Route("GET", ("/v1/changes/stream",), changes.stream, "changes_stream"),
@@ -94,6 +97,15 @@ def _operating(web: OperatingWeb) -> list[Route]:
         Route("GET", ("/v1/explain",), web.explain, "explain"),
         Route("GET", ("/v1/diagnostics",), web.diagnostics, "diagnostics"),
         Route("POST", ("/v1/undo",), web.undo, "undo"),
+    ]
+
+
+def _scopes(web: ScopeChangesWeb) -> list[Route]:
+    path, most = "/platform/v2/organizations/{org}/scope_changes", MOST_DOCUMENT
+    return [
+        Route("GET", (path,), web.listed, "scope_changes"),
+        Route("POST", (path,), web.change, "change_scopes", max_body=most),
+        Route("POST", (f"{path}/{{id}}/undo",), web.undo, "undo_scope_change", max_body=most),
     ]
 
 
