@@ -20,6 +20,7 @@ from tests.flows.going import CONVERSION, TWO, Going
 from onymous.app import Core, running
 from onymous.flows.answers import Question
 from onymous.flows.loading import all_records
+from onymous.flows.scope_planning import wanted_undo
 from onymous.flows.tenants import apply
 from onymous.rules.errors import Refusal
 from onymous.rules.records import ERASED
@@ -55,8 +56,8 @@ class Life(Going):
             self.told.setdefault((input_, environment), set()).add(mpid)
         return str(mpid) if mpid is not None else None
 
-    async def live(self, steps: int) -> None:
-        """Let people come, of both workspaces and environments."""
+    async def live(self, steps: int, inputs: tuple[str, ...] = ("shop", "club")) -> None:
+        """Let people come, of these workspaces and both environments."""
         chance = self._chance
         for _ in range(steps):
             known = {}
@@ -68,7 +69,7 @@ class Life(Going):
                 known["ios_idfv"] = f"device-{chance.randrange(6)}-abcdef"
             environment = "development" if chance.random() < 0.2 else "production"
             op = chance.choice(["identify", "login", "identify", "logout"])
-            await self.ask(chance.choice(["shop", "club"]), environment, op, known)
+            await self.ask(chance.choice(inputs), environment, op, known)
 
     async def one(self, mpid: str) -> int:
         """Return the profile that stands for an MPID."""
@@ -184,3 +185,20 @@ async def test_random_lives(
         await it.live(20)
         await it.audit(unique)
         assert number
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_others_are_served_meanwhile(place: Any, tmp_path: pathlib.Path, seed: int) -> None:
+    """The target's people come and go while others join them, and while that is taken back."""
+    async with life(place, tmp_path, seed, "profile_conversion", CONVERSION) as it:
+        await it.live(80)
+        types = {"customerid": "target", "email": "drop"}
+        number = await it.begin(types=types)
+        await asyncio.gather(it.finish(number), it.live(60, ("club",)), it.live(60, ("club",)))
+        await it.audit((1, 2))
+        assert not {pool for pool, _, _ in (await it.picture()).values() if pool // 2 == 1}
+        back = await it.begin_wanted(await wanted_undo(it.core.store, number, {}))
+        await asyncio.gather(it.finish(back), asyncio.sleep(0))
+        await it.audit((1, 2))
+        await it.live(30)
+        await it.audit((1, 2))

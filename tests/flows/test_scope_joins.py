@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from tests.flows.going import Going, going
 
+from onymous.flows import scope_changes, scope_planning
 from onymous.flows.answers import Question
+from onymous.flows.scope_log import changes
 from onymous.flows.tenants import apply, export
 from onymous.flows.versions import versions
 from onymous.rules.errors import ScopeChangeRefused
@@ -236,6 +238,22 @@ async def test_held_while_they_go_over(place: Any, tmp_path: pathlib.Path) -> No
             await apply(two.core.store, two.core.key, text, actor="x", now_ms=3)
         await two.finish(number)
         assert (await two.it.ask("identify", {"customerid": "1"}, who="shop")).status_code == 200
+
+
+async def test_the_server_does_it_by_itself(
+    place: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scope_planning, "SETTLE_MS", 0)
+    monkeypatch.setattr(scope_changes, "SWEEPS_MS", (0, 0))
+    async with going(place, tmp_path) as two:
+        ann = await two.who("shop", customerid="1")
+        await two.begin()
+        while (await changes(two.core.store))[0].state != "done":
+            await asyncio.sleep(0.05)
+        await two.core.directory.load()
+        assert await two.who("club", customerid="1") == ann == await two.who("shop", customerid="1")
+        assert (await changes(two.core.store))[0].profiles == {"moved": 1, "merged": 0}
+        await two.sound()
 
 
 async def test_what_a_slow_process_wrote_behind_comes_after(
