@@ -88,3 +88,39 @@ async def test_a_forgotten_cursor_is_told_so(place: Any, tmp_path: pathlib.Path)
         reply = await it.client.get("/v1/changes", params={"after": 1}, headers=it.basic())
         assert reply.status_code == 410
         assert (await changes(it, after=page["next"]))["changes"] == []
+
+
+async def test_nothing_is_skipped_while_many_processes_write(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    """A reader who moves on at once still sees what was numbered early and committed late."""
+    async with running(place, tmp_path) as it, running(place, tmp_path) as other:
+        seen: list[tuple[int, str]] = []
+        over = False
+
+        async def follow() -> None:
+            cursor = "0"
+            while True:
+                last = over
+                page = await changes(it, after=cursor, limit=7, wait=0 if last else 1)
+                seen.extend((int(c["cursor"]), c["mpid"]) for c in page["changes"])
+                cursor = page["next"]
+                if last and not page["changes"]:
+                    return
+
+        reader = asyncio.create_task(follow())
+        for turn in range(4):
+            one = (who_is(it, customerid=f"{turn}-{n}") for n in range(30))
+            two = (it.ask("identify", {"other": f"{turn}-{n}"}) for n in range(30))
+            await asyncio.gather(*one, *two)
+        async with other.server.core.store.read() as session:
+            (count,) = (await session.rows("SELECT count(*) FROM ledger"))[0]
+        assert count == 240
+        for _ in range(400):
+            if len(seen) >= count:
+                break
+            await asyncio.sleep(0.05)
+        over = True
+        await reader
+        cursors = [cursor for cursor, _ in seen]
+        assert cursors == sorted(set(cursors)) and len({mpid for _, mpid in seen}) == count

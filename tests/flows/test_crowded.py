@@ -54,6 +54,7 @@ def test_a_value_of_too_many_people_finds_nobody_but_the_previous_visitor(
         assert hot.trace is not None
         assert hot.trace.hot == ["device_application_stamp"]
         assert hot.mpid not in (visitor, again.mpid)
+        assert ids._core.diagnostics.counts["hot_value"] >= 1
         assert ids.identify(kiosk).mpid != hot.mpid
         assert ids.identify(kiosk, previous=hot.mpid).mpid == hot.mpid
         known = ids.login({"customerid": "c7"}).mpid

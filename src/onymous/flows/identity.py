@@ -20,7 +20,7 @@ from onymous.rules.ledger import CREATED, Change, Entry
 from onymous.rules.records import MERGED, SHARED, Record, Value, mask_of
 from onymous.rules.sharing import shared
 from onymous.rules.strategies import Plan
-from onymous.rules.trace import SKIPS, Skip, Trace, public
+from onymous.rules.trace import SKIPS, Skip, Trace, names_of, public
 from onymous.store import sql
 from onymous.store.port import FEW, Found, Kept, Probe
 
@@ -246,6 +246,8 @@ class Resolve:
             self._answer = self._told(decision, None, why)
             self._note_conflict(working, decision)
             return None
+        if hot:
+            self._tell_hot(hot)
         record = decision.record
         if record is None:
             record = working.create(ask.pool, ask.now_ms, decision.source)
@@ -266,6 +268,18 @@ class Resolve:
         owners = {self._resolver.canonical(r) for r in records if r.pid in decision.conflict}
         self._ask.one_person = len(owners) == 1
         return self._ask.one_person
+
+    def _tell_hot(self, hot: int) -> None:
+        """Note which types of the request were shared by too many people to find anybody."""
+        question = self._question
+        self._resolver.diagnostics.add(
+            "hot_value",
+            question.now_ms,
+            question.caller.workspace,
+            question.caller.input,
+            question.request_id,
+            {"operation": question.op, "types": names_of(hot)},
+        )
 
     def _apply(self, working: Working, record: Record, decision: Decision) -> None:
         ask = self._ask
