@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import pathlib
 import random
+import sys
 from typing import Any
 
 import msgspec
@@ -281,3 +283,52 @@ workspaces: {shop: {scope: people, inputs: {server: {kind: server}}}}
     assert "hot_after: 7 -> 100" in run("undo", "config:4", "--reason", "no", *store)
     (found,) = json.loads(run("rehearse", "then.yaml", "--json", *store))
     assert found["merges"] == 1
+
+
+SCRIPT = """
+import asyncio, sys
+from onymous.app import running
+from onymous.commands.reresolving import carry_over
+from onymous.flows.merging import Actor
+from onymous.settings import load
+
+async def main():
+    settings = load({"store": sys.argv[1], "master_key_file": sys.argv[2]}, environ={})
+    async with running(settings) as core:
+        actor = Actor(name="Helen", reason="try", now_ms=5)
+        print("planning", flush=True)
+        await carry_over(core, sys.stdin.read(), actor, 0.0, quiet=True)
+        print("done", flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_change_is_done_or_not_begun(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        core = it.server.core
+        _, pool = await start(it, "bare")
+        await live(it, 5, 60)
+        await core.journal.flush(core.store)
+        before = await people(it, pool)
+        url = place.url if place.engine == "postgresql" else f"sqlite:{place.url}"
+        words = (sys.executable, "-c", SCRIPT, url, str(tmp_path / "master.key"))
+        for wait_s in (0.3, 0.6, 0.9, 60.0):
+            pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+            child = await asyncio.create_subprocess_exec(*words, **pipes)
+            assert child.stdin is not None and child.stdout is not None
+            child.stdin.write(document("wider").encode())
+            child.stdin.write_eof()
+            assert await child.stdout.readline() == b"planning\n"
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.wait(), wait_s)
+            if child.returncode is None:
+                child.kill()
+            await child.wait()
+            changes = [c for c in await rule_changes(core.store) if c.undone_ms is None]
+            await agrees(it, pool, "wider" if changes else "bare")
+            for change in changes:
+                await undo_rules(core, change.id, actor(), 0.0, keep_later=False)
+            undone = await people(it, pool)
+            assert {p: v for p, v in undone.items() if v[0] or p in before} == before
+        assert changes
