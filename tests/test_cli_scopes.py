@@ -37,6 +37,7 @@ def test_join_split_and_undo(tmp_path: pathlib.Path) -> None:
     run("scopes", "undo", "1", "--alone", "--reason", "two")
     assert "undone already" in run("scopes", "undo", "1", code=1)
     run("scopes", "join", "blue", "red", "--alone")
+    assert "all went over" in run("scopes", "resume", "3")
     told = run("scopes", "split", "red", "own", "--workspace", "club", "--alone", "--json")
     assert json.loads(told)["change"] == 4
     listed = json.loads(run("scopes", "log", "--json"))["changes"]

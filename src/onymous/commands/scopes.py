@@ -98,6 +98,18 @@ def undo(
     _do(store, wanted, Author(name=author or whoever(), reason=reason), dry_run, alone, as_json)
 
 
+@group.command()
+def resume(
+    number: Annotated[int, typer.Argument(help="number of a join or split, from `scopes log`")],
+    store: StoreOption = None,
+    alone: Alone = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a join or split here and now, where no server does it."""
+    _run(store, lambda core: finish(core.scopes, number, hurry=alone, sweep=alone))
+    typer.echo(json.dumps({"change": number}) if as_json else f"change {number}: all went over")
+
+
 @group.command("log")
 def log(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List joins and splits, newest first, with what became of the profiles."""
