@@ -62,6 +62,7 @@ def test_a_file_in_and_events_out(tmp_path: pathlib.Path, monkeypatch: Any) -> N
     assert (len(waiting["mpids"]), waiting["types"]) == (2, "customerid, email")
     number = str(waiting["id"])
     run("conflicts", "merge", number, "--reason", "same person", "--dry-run", *store)
+    run("conflicts", "merge", number, "--into", "5", "--reason", "x", *store, code=1)
     merged = told("conflicts", "merge", number, "--reason", "same person", *store)
     assert merged[0]["destination"] == waiting["mpids"][0]
     assert told("conflicts", "list", *store)["conflicts"] == []

@@ -12,7 +12,7 @@ import secrets
 import shlex
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from onymous import worker
@@ -306,29 +306,28 @@ class Core:
         flushed = forgot = kept = time.monotonic()
         while True:
             await asyncio.sleep(TICK_S)
-            try:
-                await self._check_schema()
-                await self.fence.look()
-                await self.tokens.refresh_if_changed(time.time_ns() // 1_000_000)
-                await self.diagnostics.flush(self.store)
-                await self.reads.flush(self.store)
-                await self.merging.refresh()
-                if time.monotonic() - kept > UPKEEP_EVERY_S:
-                    kept = time.monotonic()
-                    await self._mark()
-                    if self.settings.work:
-                        await self.upkeep.run(time.time_ns() // 1_000_000)
-                if time.monotonic() - flushed > SEEN_EVERY_S:
-                    flushed = time.monotonic()
-                    await self.seen.flush(self.store)
-                    await self.tokens.flush()
-                    await self.directory.flush()
-                    await self.journal.flush(self.store)
-                if time.monotonic() - forgot > 600:
-                    forgot = time.monotonic()
-                    await self._forget()
-            except Exception as error:
-                log.error("housekeeping failed: %s", type(error).__name__)
+            steps: list[Callable[[], Awaitable[object]]] = [
+                self._check_schema,
+                self.directory.refresh_if_changed,
+                lambda: self.tokens.refresh_if_changed(_now_ms()),
+                lambda: self.diagnostics.flush(self.store),
+                lambda: self.reads.flush(self.store),
+                self.merging.refresh,
+            ]
+            if time.monotonic() - kept > UPKEEP_EVERY_S:
+                kept = time.monotonic()
+                steps.append(self._mark)
+                if self.settings.work:
+                    steps.append(lambda: self.upkeep.run(_now_ms()))
+            if time.monotonic() - flushed > SEEN_EVERY_S:
+                flushed = time.monotonic()
+                steps.append(lambda: self.seen.flush(self.store))
+                steps += [self.tokens.flush, self.directory.flush]
+                steps.append(lambda: self.journal.flush(self.store))
+            if time.monotonic() - forgot > 600:
+                forgot = time.monotonic()
+                steps.append(self._forget)
+            await _one_by_one(steps)
 
     async def _check_schema(self) -> None:
         """Notice that a newer version made the schema one this version must not write to."""
@@ -344,6 +343,22 @@ class Core:
         before = time.time_ns() // 1_000_000 - self.settings.replay_hours * 3_600_000
         async with self.store.write("forget") as tx:
             await tx.run(sql.REPLAY_FORGET, before)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _one_by_one(steps: list[Callable[[], Awaitable[object]]]) -> None:
+    """Take every step, also after one that failed: none may keep the others from their turn."""
+    failed: dict[str, None] = {}
+    for step in steps:
+        try:
+            await step()
+        except Exception as error:
+            failed[type(error).__name__] = None
+    if failed:
+        log.error("housekeeping failed: %s", ", ".join(failed))
 
 
 async def _mpid_key(store: Store) -> bytes:

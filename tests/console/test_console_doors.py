@@ -238,3 +238,17 @@ def test_by_default_only_this_machine_is_served() -> None:
     assert not on(manage_port=9000, manage_host="0.0.0.0")
     with pytest.raises(SettingError):
         on(console="maybe")
+
+
+async def test_odd_names_and_forms_without_a_cookie(tmp_path: pathlib.Path, place: Any) -> None:
+    async with console(place, tmp_path) as it:
+        who = Someone(it.url)
+        async with who.client:
+            form = await who.client.get("/console/sign-in")
+            data = {"csrf": token(form.text), "name": "boss\0", "password": PASSWORD}
+            assert (await who.client.post("/console/sign-in", data=data)).status_code == 401
+        forged = {"csrf": "\0", "name": "boss", "password": PASSWORD}
+        async with httpx.AsyncClient(base_url=it.url, trust_env=False) as elsewhere:
+            answer = await elsewhere.post("/console/sign-in", data=forged)
+            assert answer.status_code == 403
+            assert "no longer valid" in answer.text

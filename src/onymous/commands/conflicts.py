@@ -23,7 +23,7 @@ from onymous.commands.common import (
 from onymous.commands.exports import when
 from onymous.flows.conflicts import Conflict, conflict, conflicts, dismiss
 from onymous.flows.merging import Actor, Preview
-from onymous.rules.errors import Refusal
+from onymous.rules.errors import MergeInvalid, Refusal
 from onymous.rules.strategies import Plan
 
 group = typer.Typer(no_args_is_help=True, help="Rows that belong to two people.")
@@ -79,6 +79,8 @@ def merge(
             found = await conflict(core.store, core.mpids, number)
             plan = _plan(core, found)
             keep = into or found.mpids[0]
+            if keep not in found.mpids:
+                raise MergeInvalid(what="--into names none of the people of this conflict")
             out: list[Any] = []
             for other in found.mpids:
                 if other == keep:

@@ -33,8 +33,8 @@ def _doors(site: Site) -> list[BaseRoute]:
     return [
         Route("/console", site.guarded(doors.home)),
         Route("/console/", site.guarded(doors.home)),
-        Route("/console/sign-in", doors.sign_in, methods=["GET", "POST"]),
-        Route("/console/welcome/{token}", doors.welcome, methods=["GET", "POST"]),
+        Route("/console/sign-in", site.told(doors.sign_in), methods=["GET", "POST"]),
+        Route("/console/welcome/{token}", site.told(doors.welcome), methods=["GET", "POST"]),
         Route("/console/sign-out", site.guarded(doors.sign_out), methods=["POST"]),
         Route("/console/audit", site.guarded(pages.audit)),
     ]

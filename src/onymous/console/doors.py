@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -99,7 +100,8 @@ class Doors:
     async def _checked(self, request: Request) -> dict[str, str]:
         form = await read_form(request)
         facts = self._site.facts(request)
-        same_site(request, form, facts[2] if facts is not None else "\0")
+        # who has no cookie of ours got no form from us
+        same_site(request, form, facts[2] if facts is not None else secrets.token_urlsafe())
         return form
 
     def _form(

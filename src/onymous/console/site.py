@@ -44,6 +44,7 @@ SESSION_S, FORM_S = 8 * 3600, 3600
 MOST_FORM = 65_536
 ENVIRONMENTS = ("production", "development")
 Handler = Callable[["Visit"], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self';"
@@ -271,6 +272,17 @@ class Site:
                 return await handler(visit)
             except Exception as error:
                 return self._answer_to(error, request, visit)
+
+        return run
+
+    def told(self, handler: Endpoint) -> Endpoint:
+        """Wrap what is open to strangers: errors are told."""
+
+        async def run(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Exception as error:
+                return self._answer_to(error, request, None)
 
         return run
 

@@ -6,6 +6,7 @@ import msgspec
 
 from onymous.flows.answers import Answer, Question, keep, kept
 from onymous.flows.copying import copy_over
+from onymous.flows.diagnostics import storable
 from onymous.flows.identity import CODE_OF, Resolver, request_key
 from onymous.flows.retrying import retried
 from onymous.rules.aliases import Alias, AliasOutcome, decide_alias, refuse, window
@@ -138,7 +139,7 @@ async def _record(
         now,
         now + caller.plan.config.alias_delay_s * 1000,
         caller.input,
-        question.request_id,
+        storable(question.request_id),
         "applied" if outcome.applied else "rejected",
         outcome.reason,
     )

@@ -63,7 +63,8 @@ class Diagnostics:
     ) -> None:
         """Note something a person should be able to see."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        self._rows.append((at_ms, kind, workspace, input_id, request, msgspec.json.encode(detail)))
+        body = msgspec.json.encode(detail)
+        self._rows.append((at_ms, kind, workspace, input_id, storable(request), body))
 
     @property
     def held(self) -> int:
@@ -71,14 +72,23 @@ class Diagnostics:
         return len(self._rows)
 
     async def flush(self, store: Store) -> int:
-        """Write what was noted; return the number of entries."""
+        """Write what was noted; return the number of entries. What fails stays noted."""
         rows = list(self._rows)
         if not rows:
             return 0
         self._rows.clear()
-        async with store.write("diagnostics") as tx:
-            await tx.many(sql.DIAGNOSTIC_ADD, rows)
+        try:
+            async with store.write("diagnostics") as tx:
+                await tx.many(sql.DIAGNOSTIC_ADD, rows)
+        except BaseException:
+            self._rows = deque([*rows, *self._rows], self._rows.maxlen)
+            raise
         return len(rows)
+
+
+def storable(request: str | None) -> str | None:
+    """Return a request id as every engine can keep it: text of PostgreSQL has no NUL."""
+    return request.replace("\0", "\ufffd") if request and "\0" in request else request
 
 
 class Diagnosed(msgspec.Struct, kw_only=True):

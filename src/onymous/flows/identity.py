@@ -10,7 +10,7 @@ import msgspec
 
 from onymous.flows.answers import Answer, Done, Question, Recent, keep, kept
 from onymous.flows.desk import Desk
-from onymous.flows.diagnostics import Diagnostics
+from onymous.flows.diagnostics import Diagnostics, storable
 from onymous.flows.journal import Journal
 from onymous.flows.tombstones import Tombstones
 from onymous.flows.working import Origin, Working
@@ -309,7 +309,7 @@ class Resolve:
     def _note_conflict(self, working: Working, decision: Decision) -> None:
         ask = self._ask
         body = msgspec.msgpack.encode((decision.conflict, ask.keys))
-        row = (ask.now_ms, ask.pool, ask.input, self._question.request_id, body)
+        row = (ask.now_ms, ask.pool, ask.input, storable(self._question.request_id), body)
         working.extra.append((sql.CONFLICT_ADD, row))
 
     def _trace(self) -> Trace | None:

@@ -71,6 +71,10 @@ class _Held:
         self.last, self.count, self.digest = now_ms, 0, b""
 
 
+#: (request id, entry, when, whom it found)
+_Asked = tuple[str, _Held, int, int | None]
+
+
 class Journal:
     """Collects requests; `flush` writes them."""
 
@@ -78,8 +82,8 @@ class Journal:
         self.on = on
         self._most_asked = MOST_ASKED if asked else 0
         self._held: dict[_Key, _Held] = {}
-        #: (request id, entry, when, whom it found) since the last flush
-        self._asked: list[tuple[str, _Held, int, int | None]] = []
+        #: requests with an id since the last flush
+        self._asked: list[_Asked] = []
         #: requests left out because too many came between two flushes
         self.dropped = 0
 
@@ -138,24 +142,48 @@ class Journal:
         return len(self._held)
 
     async def flush(self, store: Store) -> int:
-        """Write what was noted; return the number of entries."""
+        """Write what was noted; return the number of entries. What fails stays noted."""
         held, self._held = self._held, {}
         asked, self._asked = self._asked, []
-        rows = [_row(key, item) for key, item in held.items()]
-        for start in range(0, len(rows), TOGETHER):
-            async with store.write("journal") as tx:
-                await tx.many(sql.JOURNAL_ADD, rows[start : start + TOGETHER])
-        for start in range(0, len(asked), TOGETHER):
-            some = asked[start : start + TOGETHER]
-            async with store.write("journal") as tx:
-                found = await tx.each(sql.JOURNAL_NUMBER, [(item[1].digest,) for item in some])
-                numbered = [
-                    (request_digest(request), rows[0][0], at, pid)
-                    for (request, _, at, pid), rows in zip(some, found, strict=True)
-                    if rows
-                ]
-                await tx.many(sql.ASKED_ADD, numbered)
+        items = list(held.items())
+        rows = [_row(key, item) for key, item in items]
+        done = told = 0
+        try:
+            while done < len(rows):
+                async with store.write("journal") as tx:
+                    await tx.many(sql.JOURNAL_ADD, rows[done : done + TOGETHER])
+                done += TOGETHER
+            while told < len(asked):
+                await self._number(store, asked[told : told + TOGETHER])
+                told += TOGETHER
+        except BaseException:
+            self._take_back(items[done:], asked[told:])
+            raise
         return len(rows)
+
+    def _take_back(self, items: list[tuple[_Key, _Held]], asked: list[_Asked]) -> None:
+        """Hold again what could not be written."""
+        for key, old in items:
+            new = self._held.get(key)
+            if new is None:
+                if len(self._held) < MOST_HELD:
+                    self._held[key] = old
+                else:
+                    self.dropped += 1
+            else:
+                new.first, new.count = old.first, old.count + new.count
+        self._asked = [*asked, *self._asked][: self._most_asked]
+
+    async def _number(self, store: Store, some: list[_Asked]) -> None:
+        """File request ids under their entries."""
+        async with store.write("journal") as tx:
+            found = await tx.each(sql.JOURNAL_NUMBER, [(item[1].digest,) for item in some])
+            numbered = [
+                (request_digest(request), rows[0][0], at, pid)
+                for (request, _, at, pid), rows in zip(some, found, strict=True)
+                if rows
+            ]
+            await tx.many(sql.ASKED_ADD, numbered)
 
 
 def _row(key: _Key, item: _Held) -> tuple[object, ...]:

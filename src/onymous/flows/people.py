@@ -135,7 +135,9 @@ class People:
     async def check(self, name: str, password: str) -> User | None:
         """Return who this is, or None; takes as long for a name nobody has."""
         async with self._store.read() as session:
-            rows = await session.rows(sql.USER_BY_NAME, name.strip().casefold())
+            # nobody's name has a NUL, and an engine may not take one
+            known = name.replace("\0", "\ufffd").strip().casefold()
+            rows = await session.rows(sql.USER_BY_NAME, known)
         stored = rows[0][4] if rows else _NOBODY
         fits = await self._fits(password[:MOST_PASSWORD], stored)
         return _user(rows[0]) if rows and fits else None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from onymous.rules.errors import AliasInvalid, AliasNotAvailable, Refusal
+from onymous.rules.identifiers import MOST_CHARACTERS
 from onymous.rules.identity import protects
 from onymous.rules.records import ERASED, Record, mask_of
 from onymous.rules.strategies import Plan
@@ -50,7 +51,7 @@ def window(start_ms: int | None, end_ms: int | None, now_ms: int, plan: Plan) ->
     """
     oldest = now_ms - plan.config.alias_max_window_days * DAY_MS
     end = now_ms if end_ms is None else min(end_ms, now_ms + AHEAD_MS)
-    return (oldest if start_ms is None else start_ms), end
+    return (oldest if start_ms is None else max(start_ms, 0)), end
 
 
 def refuse(
@@ -63,6 +64,9 @@ def refuse(
         return AliasInvalid
     if alias.scope not in SCOPES or (alias.scope == "device" and not alias.device_stamp):
         return AliasInvalid
+    stamp = alias.device_stamp
+    if stamp is not None and ("\0" in stamp or len(stamp) > MOST_CHARACTERS):
+        return AliasInvalid  # no device has such a stamp
     for record in (source, destination):
         if record is None or record.flags & ERASED:
             return AliasInvalid

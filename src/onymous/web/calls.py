@@ -60,6 +60,8 @@ class Call(msgspec.Struct):
 
 
 def _parsed(query: bytes) -> list[tuple[str, str]]:
+    if b"%00" in query:
+        raise BadRequest(what="the query string has a NUL")
     try:
         return urllib.parse.parse_qsl(
             query.decode("ascii"), keep_blank_values=True, max_num_fields=50, errors="strict"
