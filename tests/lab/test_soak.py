@@ -13,8 +13,8 @@ from onymous.cli import app
 from onymous.flows import identity as identity_flow
 
 COUNTS = {"audit": ("--steps", 800), "races": ("--tries", 6), "crashes": ("--crashes", 1)}
-#: killed as often as servers under load
-KILLED = ("ingestion", "imports")
+#: killed, or restored, as often as servers are killed under load
+KILLED = ("ingestion", "imports", "restores")
 
 
 def soak(*words: str) -> Any:

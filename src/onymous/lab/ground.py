@@ -109,7 +109,9 @@ class Kept:
             name = await self._copy(self.databases[0])
             url = f"{self._settings.store.rpartition('/')[0]}/{name}"
             new = dataclasses.replace(self._settings, store=url)
-            out = await new_epoch(new, tombstones=[], progress=_quiet)
+            # there is no file where nobody was erased; were one lost, the audit would see it
+            without = not any(backup_folder(new).glob("tombstones-*.log"))
+            out = await new_epoch(new, tombstones=[], without=without, progress=_quiet)
         if out.findings:
             raise Violation("\n".join(map(str, out.findings)))
         yield new

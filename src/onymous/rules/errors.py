@@ -293,7 +293,7 @@ class VersionNeeded(Refusal):
 class ScopeChanging(Refusal):
     """The people of this workspace are on their way to another scope."""
 
-    code, status = "SERVICE_UNAVAILABLE", 503
+    code, status = "INTERNAL_ERROR", 503
     hint = "Send the request again; this takes seconds to minutes."
 
 

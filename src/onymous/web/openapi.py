@@ -164,7 +164,7 @@ def _events(op: str, summary: str, *, key: bool, array: bool = False) -> dict[st
             "description": "Kept durably before the answer; a repeat has no second effect.",
             "parameters": [_KEY_IN_PATH] if key else [],
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-            "responses": _answers(202, 400, 401, 413, 503),
+            "responses": _answers(202, 400, 401, 403, 413, 429, 503),
             "security": _BASIC,
         }
     }
