@@ -147,3 +147,15 @@ def test_identities_without_a_value_are_told() -> None:
     out = CliRunner().invoke(app, ["resolve", "customerid"])
     assert out.exit_code == 2
     assert "TYPE=VALUE" in out.output
+
+
+def test_files_that_cannot_be_read_are_told_in_one_line(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "odd.jsonl").write_bytes(b"\xff\xfe")
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    for words in (
+        ("check", str(tmp_path / "odd.jsonl")),
+        ("check", str(tmp_path / "deep.jsonl")),
+        ("config", "versions", "--store", f"sqlite:{tmp_path}/odd.jsonl/data"),
+    ):
+        result = CliRunner().invoke(app, list(words))
+        assert result.exit_code == 2, (words, result.output, result.exception)

@@ -68,6 +68,10 @@ def test_a_file_in_and_events_out(tmp_path: pathlib.Path, monkeypatch: Any) -> N
     assert told("conflicts", "list", *store)["conflicts"] == []
     run("conflicts", "dismiss", number, "--reason", "x", *store, code=1)
 
+    run("import", "calls.jsonl", "--feed", "server", "--retry", *store, code=2)
+    for form in ("rows", "calls", "persons"):
+        run("import", "gone.jsonl", "--feed", "server", "--format", form, *store, code=2)
+        run("import", str(tmp_path), "--feed", "server", "--format", form, *store, code=2)
     out = told("export-events", "events.parquet", *store)
     rows = parquet.read_table("events.parquet").to_pylist()
     assert len(rows) == out["events"] == 4

@@ -45,7 +45,10 @@ async def _check(files: list[str], store: str | None) -> list[Result]:
         path = pathlib.Path(name)
         if not path.is_file():
             raise BadScenario(f"{name} is not a file")
-        cases += read_scenarios(path.read_text("utf-8"), path.name)
+        try:
+            cases += read_scenarios(path.read_text("utf-8"), path.name)
+        except UnicodeDecodeError:
+            raise BadScenario(f"{name} is no UTF-8 text") from None
     with tempfile.TemporaryDirectory(prefix="onymous-check-") as folder:
         async with running(settings_of(store=store or f"sqlite:{folder}/store")) as core:
             # far above any tenant's scope, and new for every run

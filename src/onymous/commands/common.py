@@ -11,6 +11,7 @@ import httpx
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
 from onymous.crypto import KeyProblem
 from onymous.lab.check import BadScenario
@@ -55,6 +56,11 @@ def run_now(work: Coroutine[Any, Any, T]) -> T:
         MappingInvalid,
     ) as error:
         errors.print(f"[red]{error}[/]", highlight=False)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        what = f"{where}{error.strerror or type(error).__name__}"
+        errors.print(f"[red]{escape(what)}[/]", highlight=False)
         raise typer.Exit(2) from None
 
 

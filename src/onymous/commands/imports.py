@@ -23,7 +23,7 @@ from onymous.commands.common import (
     run_now,
     settings_of,
 )
-from onymous.commands.rejects import SUFFIX, RejectsFile, rejected_rows
+from onymous.commands.rejects import SUFFIX, RejectsFile, must_exist, rejected_rows
 from onymous.commands.watching import watch_folder
 from onymous.flows.files import Job, Ready, Report
 from onymous.flows.importing import Importer
@@ -128,6 +128,7 @@ async def _one(core: Core, caller: Caller, path: pathlib.Path, options: _Options
     name, total = _name(path, options, caller)
     written = target
     if options.retry:
+        must_exist(target)
         ready, total = _only(ready, rejected_rows(target)), None
         # until it is replaced this file is the same one, also for a run that was interrupted
         name += b"%d" % target.stat().st_mtime_ns

@@ -63,11 +63,16 @@ class RejectsFile:
             self._file.close()
 
 
+def must_exist(path: pathlib.Path) -> None:
+    """Raise `FileProblem` where there is no file of rejected rows."""
+    if not path.exists():
+        raise FileProblem(f"{path.name} is not there: nothing was rejected, or not imported yet")
+
+
 def rejected_rows(path: pathlib.Path) -> Iterator[int]:
     """Return the numbers in a file of rejected rows, each once; raises `FileProblem`."""
     last = 0
-    if not path.exists():
-        raise FileProblem(f"{path.name} is not there: nothing was rejected, or not imported yet")
+    must_exist(path)
     for found in _rows(path):
         number = int(found[0])
         if number != last:

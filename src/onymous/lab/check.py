@@ -81,7 +81,7 @@ def read(text: str, name: str) -> list[dict[str, Any]]:
             continue
         try:
             case = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadScenario(f"{name}:{number} is not JSON") from None
         if not isinstance(case, dict):
             raise BadScenario(f"{name}:{number} is not a JSON object")
