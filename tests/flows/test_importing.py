@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import gzip
 import json
@@ -22,6 +23,7 @@ from onymous.readers import FileProblem, read
 from onymous.rules.call_logs import calls, persons
 from onymous.rules.errors import MappingInvalid
 from onymous.rules.mapping import batch_of, map_columns
+from onymous.store.port import StoreError
 
 
 class Kept(NoRejects):
@@ -91,6 +93,19 @@ async def test_an_interrupted_import_goes_on_where_it_was(
             (known,) = (await view(it, await who_is(it, customerid=str(n)))).workspaces.values()
             assert known.batches == 1 + (1 <= n <= 30)
         assert (await it.counts())["profile"] == 70
+
+
+async def test_a_file_is_imported_by_one_process_at_a_time(
+    place: Any, tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(importing, "TOGETHER", 20)
+    async with running(place, tmp_path) as it:
+        rows = [person(n, customerid=str(n)) for n in range(1, 101)]
+        done = await asyncio.gather(load(it, rows), load(it, rows), return_exceptions=True)
+        refused = [d for d in done if isinstance(d, StoreError)]
+        assert len(refused) == 1 and "another process" in str(refused[0])
+        async with it.server.core.store.read() as session:
+            assert await session.rows("SELECT count(*) FROM batch") == [(100,)]
 
 
 async def test_rows_of_two_people_change_nothing(place: Any, tmp_path: pathlib.Path) -> None:

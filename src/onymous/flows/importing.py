@@ -26,7 +26,7 @@ from onymous.rules.errors import Busy, Refusal
 from onymous.rules.times import AHEAD_MS
 from onymous.store import sql
 from onymous.store.packing import slot
-from onymous.store.port import LostRace, Store, Transaction
+from onymous.store.port import LostRace, Store, StoreError, Transaction
 
 #: rows of one transaction
 TOGETHER = 2_048
@@ -54,6 +54,8 @@ class Importer:
         #: numbers of rows whose decision failed: they are rejected
         self._failed: set[int] = set()
         self._most = TOGETHER
+        #: how many rows are done, as the database has it
+        self._at = 0
         self._waiting: list[Row] = []
         self._under_way: asyncio.Task[list[Row]] | None = None
         self.report = Report(dry_run=job.dry_run)
@@ -178,6 +180,7 @@ class Importer:
                 bad = {id(work) for work, _ in failed}
                 self._failed |= {r.number for w, r in piece.works.items() if id(w) in bad}
                 continue
+            self._at = rows[piece.count - 1].number
             self._finish(piece)
             # looking at rows that will not fit is for nothing
             cut = piece.count < len(rows)
@@ -198,6 +201,9 @@ class Importer:
         self, tx: Transaction, piece: _Piece, failed: list[tuple[Work, Exception]]
     ) -> None:
         rows = piece.rows
+        far = await tx.rows(sql.META_HOLD, self._meta)
+        if int(bytes(far[0][0])) != self._at:
+            raise StoreError("another process imports the same file: wait until it is done")
         alone = await strangers(tx, [row.looked for row in rows])
         found = zip(rows, alone, strict=True)
         piece.new = [row for row, new in found if new and row.newcomer is not None]
@@ -277,9 +283,11 @@ class Importer:
 
     async def _done(self) -> int:
         """Return how many rows are done."""
-        async with self._store.read() as session:
-            rows = await session.rows(sql.META_GET, self._meta)
-        return int(bytes(rows[0][0])) if rows else 0
+        async with self._store.write("import") as tx:
+            await tx.run(sql.META_ONCE, self._meta, b"0")
+            rows = await tx.rows(sql.META_GET, self._meta)
+        self._at = int(bytes(rows[0][0]))
+        return self._at
 
 
 class _Piece:

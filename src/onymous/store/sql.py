@@ -196,6 +196,8 @@ AUDIT_ADD = "INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?
 # -- meta ---------------------------------------------------------------------------------------
 
 META_GET = "SELECT value FROM meta WHERE name = ?"
+#: the value, which nobody else changes until the transaction ends
+META_HOLD = "UPDATE meta SET value = value WHERE name = ? RETURNING value"
 META_PUT = (
     "INSERT INTO meta (name, value) VALUES (?, ?)"
     " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
