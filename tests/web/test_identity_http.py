@@ -286,3 +286,17 @@ async def test_history_is_told_as_it_was(place: Any, tmp_path: pathlib.Path) -> 
         now = (await at(time.time_ns() // 1_000_000)).json()
         assert now["known"] and len(now["identities"]) == 2
         assert (await at(page["created_ms"] - 1)).status_code == 404
+
+
+async def test_a_modify_of_another_person_is_no_repeat(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        one, two = [
+            (await it.ask("login", {"customerid": n, "other": "x"})).json()["mpid"] for n in "12"
+        ]
+        changes = [{"identity_type": "other", "old_value": "x", "new_value": None}]
+        for _ in range(2):
+            reply = await it.modify(one, changes, request_id="job")
+            assert (reply.status_code, reply.json()["mpid"]) == (200, one)
+        assert (await it.modify(two, changes, request_id="job")).status_code == 409
+        done = (await it.modify(two, changes, request_id="job 2")).json()
+        assert done["change_results"] == [{"identity_type": "other", "modified_mpid": two}]

@@ -108,8 +108,11 @@ class _Modify:
         question, plan = self._question, self._question.caller.plan
         working.now_ms = question.now_ms
         if again is not None:
+            before = kept(again.answer, {})
             same = again.digest == question.fingerprint()
-            self._answer = kept(again.answer, {}) if same else Answer(refusal=RequestIdReused())
+            # whose names change stands in the path, not in the body
+            same = same and before.mpid == self._resolver.mpids.text(self._pid)
+            self._answer = before if same else Answer(refusal=RequestIdReused())
             return None
         record = working.records.get(self._pid)
         if record is None or not usable(record, self._pool):
