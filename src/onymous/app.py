@@ -33,6 +33,7 @@ from onymous.flows.merging import Merging
 from onymous.flows.profiles import Profiles
 from onymous.flows.quarantine import Spool
 from onymous.flows.reads import Reads
+from onymous.flows.review import Review
 from onymous.flows.scope_changes import ScopeChanger, do_scope_change
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.tenants import Directory
@@ -142,7 +143,8 @@ class Core:
         self.around_job: Around = lambda kind, jobs: contextlib.nullcontext()
         self.seen = SeenBuffer()
         self.diagnostics = Diagnostics()
-        self.journal = Journal(on=self.settings.journal, asked=bool(self.settings.explain_requests))
+        asked, review = bool(settings.explain_requests), bool(settings.review_days)
+        self.journal = Journal(on=settings.journal, asked=asked, review=review)
         self.bodies = Bodies()
         self.desk = Desk(self.store, self.seen, most_waiting=settings.max_waiting)
         self._keeper: asyncio.Task[None] | None = None
@@ -186,12 +188,15 @@ class Core:
             retention_days=self.settings.event_retention_days,
             feed_days=self.settings.change_feed_days,
             journal_days=self.settings.journal_days,
+            review_days=self.settings.review_days,
             quarantine_days=self.settings.quarantine_days,
             explain_requests=self.settings.explain_requests,
         )
         self.spool = Spool(self.store, self.events, self.directory)
         self.scopes = ScopeChanger(self.store, self.seen)
         self.undoing = Undoing(self.resolver, self.store)
+        most = self.settings.max_identities_per_profile
+        self.review = Review(self.resolver, self.store, self.merging, self.directory, most)
         self.historian = Historian(self.store, self.resolver, self.directory)
         self.explainer = Explainer(self.store, self.resolver, self.historian, self.journal)
         self.activity = Activity(self.store, self.historian, self.bodies)

@@ -12,7 +12,7 @@ from onymous.flows.journal import MOST_HELD
 from onymous.limits import Limits
 from onymous.observe import Metrics
 from onymous.settings import TABLE
-from onymous.store import schema, sql
+from onymous.store import review_sql, schema, sql
 
 #: counting rows is done once in so many seconds at most
 EVERY_S = 5.0
@@ -49,6 +49,9 @@ class Measuring:
         gauge("written_behind", behind, core.journal.held, what="journal")
         gauge("written_behind", behind, core.diagnostics.held, what="diagnostics")
         gauge("written_behind", behind, core.reads.held, what="reads")
+        gauge("written_behind", behind, core.journal.held_back.held, what="review")
+        dropped = core.journal.held_back.dropped
+        gauge("review_dropped", "Values held back left out of the review.", dropped)
         gauge("journal_most", "Entries the journal holds at most between writes.", MOST_HELD)
         gauge("journal_dropped", "Requests left out of the journal.", core.journal.dropped)
         if time.monotonic() - self._counted >= EVERY_S:
@@ -64,6 +67,8 @@ class Measuring:
             jobs = await waiting(self._core.store, now)
             async with self._core.store.read() as session:
                 spooled = await session.rows(sql.SPOOL_COUNTED)
+                conflicts = (await session.rows(review_sql.CONFLICTS_COUNTED))[0][0]
+                values = (await session.rows(review_sql.HELD_COUNTED))[0][0]
         except Exception:
             gauge("store_up", "Whether the database answers.", 0)
             return
@@ -76,5 +81,7 @@ class Measuring:
                 gauge("jobs", "Jobs in the database.", count, kind=job.kind, state=state)
             age = max(0.0, (now - job.oldest_ms) / 1000) if job.oldest_ms is not None else 0.0
             gauge("job_oldest_seconds", "How long the oldest open job is due.", age, kind=job.kind)
+        for kind, count in (("conflict", conflicts), ("value", values)):
+            gauge("review_waiting", "Entries of the review nobody decided.", count, kind=kind)
         for kind, count in spooled:
             gauge("set_aside", "Batches set aside or waiting.", count, kind=kind)

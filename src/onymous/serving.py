@@ -51,6 +51,7 @@ from onymous.web.operating import OperatingWeb
 from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
 from onymous.web.raw import raw
+from onymous.web.review import ReviewWeb
 from onymous.web.routes import routes
 from onymous.web.scope_changes import ScopeChangesWeb
 from onymous.web.server import Application, Asgi, Watch
@@ -84,6 +85,7 @@ def application(
         platform,
         ScopeChangesWeb(core.store, core.mpids, core.directory, platform),
         OperatingWeb(core.store, core.explainer, core.undoing, auth, bounds),
+        ReviewWeb(core.review, auth, bounds),
         s.max_event_body_bytes,
     )
     core.desk.on_commit = metrics.commit

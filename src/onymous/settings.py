@@ -67,6 +67,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("change_feed_days", int, 30, "how long the feed of changes is kept", 1, 3_650),
     Setting("journal", bool, True, "keep a journal of distinct identity requests for rehearsals"),
     Setting("journal_days", int, 90, "how long the journal keeps a request", 1, 3_650),
+    Setting("review_days", int, 90, "how long values held back wait; 0: none are kept", 0, 3_650),
     Setting("explain_requests", int, 1_000_000, "request ids remembered for explain; 0: none", 0),
     Setting("commit_delay_ms", float, 0.0, "wait after a commit, to measure slow disks", 0, 1000),
     Setting("access_log", bool, False, "log every request (without identities)"),
@@ -116,6 +117,7 @@ class Settings:
     change_feed_days: int
     journal: bool
     journal_days: int
+    review_days: int
     explain_requests: int
     commit_delay_ms: float
     access_log: bool

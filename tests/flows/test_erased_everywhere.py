@@ -15,7 +15,7 @@ from onymous.flows.files import NoRejects
 from onymous.flows.importing import Importer, Job
 
 MARK = "zebra7731"
-_IDENTITY = "profile identity ledger replay job alias diagnostic conflict claim merge seen"
+_IDENTITY = "profile identity ledger replay job alias diagnostic conflict claim merge seen held"
 _HISTORY = "batch person tally once journal change alias_copy spool audit"
 TABLES = [*_IDENTITY.split(), *_HISTORY.split()]
 

@@ -21,8 +21,9 @@ from onymous.commands.common import (
     settings_of,
 )
 from onymous.commands.exports import when
-from onymous.flows.conflicts import Conflict, conflict, conflicts, dismiss
+from onymous.flows.conflicts import Conflict, conflict, conflicts, drop
 from onymous.flows.merging import Actor, Preview
+from onymous.flows.review import ALL
 from onymous.rules.errors import MergeInvalid, Refusal
 from onymous.rules.strategies import Plan
 
@@ -90,7 +91,7 @@ def merge(
                 else:
                     out.append(await core.merging.merge(plan, found.pool, other, keep, actor))
             if not dry_run:
-                await dismiss(core.store, number, actor)
+                await drop(core.store, number, actor)
             return out
 
     done = _tried(work)
@@ -111,13 +112,12 @@ def dismiss_(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The two are two people: forget the row."""
+    """The two are two people: refuse the row, now and whenever it comes again."""
     actor = Actor(name="operator", reason=reason, now_ms=time.time_ns() // 1_000_000)
 
     async def work() -> None:
         async with running(settings_of(store=store)) as core:
-            await conflict(core.store, core.mpids, number)
-            await dismiss(core.store, number, actor)
+            await core.review.refuse(ALL, f"c{number}", actor)
 
     _tried(work)
     typer.echo(json.dumps({"dismissed": number}) if as_json else f"conflict {number} dismissed")

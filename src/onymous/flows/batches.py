@@ -140,6 +140,9 @@ class Stated:
         logged_in, ephemeral = answer_flags(record, plan)
         if decision.skipped:
             self._resolver.diagnostics.skipped(self._question, decision.skipped)
+            ask, shown = self._ask, self._cleaned.spelling
+            held = self._resolver.journal.held_back
+            held.note(self._question, ask.pool, record, decision.skipped, ask.keys, shown)
         text = self._resolver.mpids.text
         return Answer(
             mpid=text(record.pid),

@@ -7,7 +7,7 @@ import msgspec
 from onymous.flows.identity import NAME_OF, Mpids
 from onymous.flows.merging import Actor
 from onymous.rules.errors import NotFound
-from onymous.store import sql
+from onymous.store import review_sql, sql
 from onymous.store.port import Row, Store
 
 _decode = msgspec.msgpack.Decoder(tuple[list[int], dict[int, str]]).decode
@@ -30,21 +30,21 @@ async def conflicts(
 ) -> list[Conflict]:
     """Return conflicts nobody has decided yet, oldest first."""
     async with store.read() as session:
-        rows = await session.rows(sql.CONFLICTS, after, limit)
-    return [_conflict(row, mpids) for row in rows]
+        rows = await session.rows(review_sql.CONFLICTS_WAITING, after, 0, 1 << 40, limit)
+    return [conflict_of(row, mpids) for row in rows]
 
 
 async def conflict(store: Store, mpids: Mpids, number: int) -> Conflict:
     """Return one conflict; raises `NotFound`."""
     async with store.read() as session:
-        rows = await session.rows(sql.CONFLICT_BY_ID, number)
+        rows = await session.rows(review_sql.CONFLICT_WAITING, number)
     if not rows:
         raise NotFound()
-    return _conflict(rows[0], mpids)
+    return conflict_of(rows[0], mpids)
 
 
-async def dismiss(store: Store, number: int, actor: Actor) -> None:
-    """Take a conflict off the list; who did it and why is audited."""
+async def drop(store: Store, number: int, actor: Actor) -> None:
+    """Take a conflict that is settled off the list; who did it and why is audited."""
     async with store.write("conflict") as tx:
         await tx.run(sql.CONFLICT_DECIDED, number, number)
         detail = msgspec.json.encode({"reason": actor.reason})
@@ -52,7 +52,8 @@ async def dismiss(store: Store, number: int, actor: Actor) -> None:
         await tx.run(sql.AUDIT_ADD, actor.now_ms, actor.name, "conflict", subject, detail)
 
 
-def _conflict(row: Row, mpids: Mpids) -> Conflict:
+def conflict_of(row: Row, mpids: Mpids) -> Conflict:
+    """Return a row of conflicts."""
     pids, keys = _decode(bytes(row[5]))
     return Conflict(
         id=row[0],

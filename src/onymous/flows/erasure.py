@@ -22,18 +22,19 @@ from onymous.rules.ledger import ERASED as ERASED_KIND
 from onymous.rules.ledger import Change, Entry
 from onymous.rules.records import ERASED, Record
 from onymous.rules.strategies import Plan
-from onymous.store import history_sql, rules_sql, sql
+from onymous.store import history_sql, review_sql, rules_sql, sql
 from onymous.store.port import Found, Kept, Probe
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-#: what goes with the record: its events, profiles and what counts
+#: what goes with the record: its events, profiles, what counts and what was held back
 _HISTORY = (
     history_sql.BATCHES_ERASE,
     history_sql.PERSONS_ERASE,
     history_sql.TALLY_ERASE,
     rules_sql.STEPS_ERASE,
+    review_sql.HELD_ERASE,
 )
 
 _POINTERS = (history_sql.ALIASES_ERASE, history_sql.MERGES_ERASE)

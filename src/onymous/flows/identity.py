@@ -11,6 +11,7 @@ import msgspec
 from onymous.flows.answers import Answer, Done, Question, Recent, keep, kept
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics, storable
+from onymous.flows.held import conflict_mark
 from onymous.flows.journal import Journal
 from onymous.flows.tombstones import Tombstones
 from onymous.flows.working import Origin, Working
@@ -309,7 +310,8 @@ class Resolve:
     def _note_conflict(self, working: Working, decision: Decision) -> None:
         ask = self._ask
         body = msgspec.msgpack.encode((decision.conflict, ask.keys))
-        row = (ask.now_ms, ask.pool, ask.input, storable(self._question.request_id), body)
+        same, request = conflict_mark(decision.conflict, ask.keys), self._question.request_id
+        row = (ask.now_ms, ask.pool, ask.input, storable(request), body, same)
         working.extra.append((sql.CONFLICT_ADD, row))
 
     def _trace(self) -> Trace | None:
@@ -351,6 +353,10 @@ class Resolve:
             }
         if decision.skipped or self._cleaned.skipped:
             self._resolver.diagnostics.skipped(question, decision.skipped, self._cleaned.skipped)
+            if record is not None and not decision.create:
+                held, pool = self._resolver.journal.held_back, self.probe.pool
+                shown = self._cleaned.spelling
+                held.note(question, pool, record, decision.skipped, self._keys, shown)
         return answer
 
     @property

@@ -11,6 +11,7 @@ import hashlib
 import msgspec
 
 from onymous.flows.answers import Question
+from onymous.flows.held import HeldBack, erase_held, mark
 from onymous.rules.modify import Change
 from onymous.store import history_sql as sql
 from onymous.store.port import Row, Session, Store
@@ -76,10 +77,11 @@ _Asked = tuple[str, _Held, int, int | None]
 
 
 class Journal:
-    """Collects requests; `flush` writes them."""
+    """Collects requests; `flush` writes them, and what was held back."""
 
-    def __init__(self, *, on: bool, asked: bool = True) -> None:
+    def __init__(self, *, on: bool, asked: bool = True, review: bool = False) -> None:
         self.on = on
+        self.held_back = HeldBack(on=review)
         self._most_asked = MOST_ASKED if asked else 0
         self._held: dict[_Key, _Held] = {}
         #: requests with an id since the last flush
@@ -159,6 +161,7 @@ class Journal:
         except BaseException:
             self._take_back(items[done:], asked[told:])
             raise
+        await self.held_back.flush(store)
         return len(rows)
 
     def _take_back(self, items: list[tuple[_Key, _Held]], asked: list[_Asked]) -> None:
@@ -222,18 +225,14 @@ def noted(row: Row) -> Noted:
 
 def value_marks(pool: int, values: list[tuple[int, str]]) -> list[bytes]:
     """Return what an erasure job may name values by: digests, never the values."""
-    return [_mark(pool, code, key) for code, key in values]
-
-
-def _mark(pool: int, code: int, key: str) -> bytes:
-    text = f"{pool}:{code}:{key}".encode("utf-8", "replace")
-    return hashlib.blake2b(text, digest_size=12).digest()
+    return [mark(pool, code, key) for code, key in values]
 
 
 async def erase_from_journal(store: Store, journal: Journal, body: bytes) -> None:
     """Take every request out that names one of the values or records of an erased person.
 
-    So it is with rows of feeds nobody has decided yet; the engine then lets go of what it deleted.
+    So it is with values held back and rows of feeds that belong to several people; the
+    engine then lets go of what it deleted.
     """
     pool, pids, marks = msgspec.msgpack.decode(body, type=tuple[int, list[int], list[bytes]])
     await journal.flush(store)
@@ -253,6 +252,7 @@ async def erase_from_journal(store: Store, journal: Journal, body: bytes) -> Non
             async with store.write("journal.erase") as tx:
                 await tx.many(sql.JOURNAL_DROP, gone)
 
+    await erase_held(store, pool, people, wanted)
     await _erase_conflicts(store, pool, people, wanted)
     await store.scrub()
 
@@ -263,7 +263,7 @@ async def _erase_conflicts(store: Store, pool: int, people: set[int], marks: set
     gone = []
     for row in rows:
         pids, keys = _conflict(bytes(row[5]))
-        theirs = any(_mark(pool, code, key) in marks for code, key in keys.items())
+        theirs = any(mark(pool, code, key) in marks for code, key in keys.items())
         if row[2] == pool and (theirs or people & set(pids)):
             gone.append((row[0],))
     if gone:
@@ -277,4 +277,4 @@ def _concerns(item: Noted, people: set[int], marks: set[bytes]) -> bool:
         return True
     values = [*body.keys.items()]
     values += [(code, v) for code, old, new in body.changes for v in (old, new) if v is not None]
-    return any(_mark(item.pool, code, key) in marks for code, key in values)
+    return any(mark(item.pool, code, key) in marks for code, key in values)

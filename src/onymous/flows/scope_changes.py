@@ -23,6 +23,7 @@ from onymous.store import scopes_sql as moves
 from onymous.store import sql
 from onymous.store.packing import SLOTS
 from onymous.store.port import Row, Session, Store, Transaction
+from onymous.store.review_sql import HELD_FOLLOW
 
 #: every process reads who is held within this time
 SETTLE_MS = 4_000
@@ -125,6 +126,7 @@ class ScopeChanger:
                     for pool, over in change.pools():
                         await tx.run(moves.JOURNAL_FOLLOW, over, pool, workspace)
                         await tx.run(moves.CONFLICTS_FOLLOW, over, pool, workspace)
+                        await tx.run(HELD_FOLLOW, over, pool, workspace)
 
         await retried(work)
 

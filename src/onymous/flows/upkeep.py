@@ -6,8 +6,9 @@ import asyncio
 
 from onymous.flows.changes import forget_changes
 from onymous.flows.events import Events
+from onymous.flows.held import MOST_KEPT
 from onymous.flows.tenants import Directory
-from onymous.store import history_sql, sql
+from onymous.store import history_sql, review_sql, sql
 from onymous.store.compression import SAMPLES, Bodies, train
 from onymous.store.port import Store
 
@@ -32,12 +33,14 @@ class Upkeep:
         retention_days: int,
         feed_days: int,
         journal_days: int,
+        review_days: int,
         quarantine_days: int,
         explain_requests: int,
     ) -> None:
         self._store, self._events, self._directory = store, events, directory
         self._retention_days, self._feed_days = retention_days, feed_days
         self._journal_days, self._quarantine_days = journal_days, quarantine_days
+        self._review_days = review_days
         self._explain_requests = explain_requests
         self._piece = 0
 
@@ -57,6 +60,9 @@ class Upkeep:
             await tx.run(history_sql.JOURNAL_FORGET, now_ms - self._journal_days * DAY_MS)
             await tx.run(history_sql.ASKED_FORGET, PIECE, now_ms - self._journal_days * DAY_MS)
             await tx.run(history_sql.ASKED_TRIM, 4 * PIECE, self._explain_requests)
+            await tx.run(review_sql.HELD_FORGET, now_ms - self._review_days * DAY_MS)
+            await tx.run(review_sql.HELD_TRIM, PIECE, MOST_KEPT)
+            await tx.run(review_sql.CONFLICTS_AGAIN)
             await tx.run(sql.DIAGNOSTICS_FORGET, now_ms - DIAGNOSTIC_DAYS * DAY_MS)
             await tx.run(sql.QUARANTINE_FORGET, now_ms - self._quarantine_days * DAY_MS)
         await forget_changes(self._store, now_ms - self._feed_days * DAY_MS)

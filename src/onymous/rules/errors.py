@@ -349,6 +349,22 @@ class CannotUndo(Refusal):
     hint = "See the history of the profile; later changes may have to be undone first."
 
 
+class CannotAccept(Refusal):
+    """This cannot be accepted: {what}."""
+
+    code = "VALIDATION_ERROR"
+    status = 409
+    hint = "Look at the entry and the profile again; refuse it, or use modify or merge."
+
+
+class BeingDecided(Refusal):
+    """Somebody else decides this entry, or has decided it."""
+
+    code = "VALIDATION_ERROR"
+    status = 409
+    hint = "List the review again in a moment."
+
+
 class NotExplained(Refusal):
     """Nothing is known of this request id here."""
 

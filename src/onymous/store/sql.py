@@ -181,13 +181,14 @@ DIAGNOSTICS_FORGET = "DELETE FROM diagnostic WHERE at < ?"
 CONFLICTS = (
     "SELECT id, at, pool, input, request, body FROM conflict WHERE id > ? ORDER BY id LIMIT ?"
 )
-CONFLICT_BY_ID = "SELECT id, at, pool, input, request, body FROM conflict WHERE id = ?"
 CONFLICT_DROP = "DELETE FROM conflict WHERE id = ?"
 #: of the same people and values, however often the row came
 CONFLICT_DECIDED = (
     "DELETE FROM conflict WHERE id = ? OR body = (SELECT c.body FROM conflict c WHERE c.id = ?)"
 )
-CONFLICT_ADD = "INSERT INTO conflict (at, pool, input, request, body) VALUES (?, ?, ?, ?, ?)"
+CONFLICT_ADD = (
+    "INSERT INTO conflict (at, pool, input, request, body, mark) VALUES (?, ?, ?, ?, ?, ?)"
+)
 
 # -- audit --------------------------------------------------------------------------------------
 

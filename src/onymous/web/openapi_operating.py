@@ -7,6 +7,12 @@ from typing import Any
 
 Answers = Callable[..., dict[str, Any]]
 _ENVIRONMENT = {"type": "string", "enum": ["production", "development"]}
+_ENTRY: dict[str, Any] = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+}
 _REASON = {"type": "string", "minLength": 1, "maxLength": 500}
 
 
@@ -42,6 +48,59 @@ def paths(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, A
             )
         },
         "/v1/undo": {"post": _undo(answers, security)},
+        **_review(answers, security),
+    }
+
+
+def _review(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, Any]:
+    environment = _query("environment", "string", "production (default) or development.")
+    paging = [
+        _query("after", "string", "Only after this entry: `next` of the page before."),
+        _query("limit", "integer", "1 to 500; 100 by default."),
+    ]
+    return {
+        "/v1/review": {
+            "get": _get(
+                "review",
+                "What was held back and waits in this scope (permission review).",
+                "Conflicts of feeds, then values. Types and MPIDs, never values.",
+                [environment, *paging],
+                answers(200, 400, 401, 403, 404),
+                security,
+            )
+        },
+        "/v1/review/{id}": {
+            "get": _get(
+                "review_entry",
+                "One entry with its values (permission review).",
+                "And what the people have of these types now.",
+                [_ENTRY, environment],
+                answers(200, 400, 401, 403, 404),
+                security,
+            )
+        },
+        **{
+            f"/v1/review/{{id}}/{verb}": {"post": _decide(verb, text, answers, security)}
+            for verb, text in (
+                ("accept", "Decided again at that moment; 409 says why it cannot be done now."),
+                ("refuse", "The same does not come back; who and why is kept."),
+            )
+        },
+    }
+
+
+def _decide(
+    verb: str, text: str, answers: Answers, security: list[dict[str, list[str]]]
+) -> dict[str, Any]:
+    return {
+        "operationId": f"review_{verb}",
+        "x-extension": True,
+        "summary": f"{verb.title()} what was held back (permission review).",
+        "description": text,
+        "parameters": [_ENTRY],
+        "requestBody": _body({"into": {"type": ["string", "integer"]}} if verb == "accept" else {}),
+        "responses": answers(200, 400, 401, 403, 404, 409, 413, 503),
+        "security": security,
     }
 
 

@@ -14,6 +14,7 @@ from onymous.web.operating import OperatingWeb
 from onymous.web.platform import MOST_BODY as MOST_DOCUMENT
 from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
+from onymous.web.review import ReviewWeb
 from onymous.web.scope_changes import ScopeChangesWeb
 from onymous.web.server import Route, identity_handler
 
@@ -31,6 +32,7 @@ def routes(
     platform: PlatformWeb,
     scopes: ScopeChangesWeb,
     operating: OperatingWeb,
+    review: ReviewWeb,
     max_event_body: int,
 ) -> list[Route]:
     """Return all routes; earlier ones win."""
@@ -46,6 +48,7 @@ def routes(
         *_platform(platform),
         *_scopes(scopes),
         *_operating(operating),
+        *_review(review),
         Route("GET", ("/v1/changes",), changes.page, "changes"),
         Route("GET", ("/v1/changes/stream",), changes.stream, "changes_stream"),
         Route("GET", ("/healthz",), about.health, "health"),
@@ -97,6 +100,15 @@ def _operating(web: OperatingWeb) -> list[Route]:
         Route("GET", ("/v1/explain",), web.explain, "explain"),
         Route("GET", ("/v1/diagnostics",), web.diagnostics, "diagnostics"),
         Route("POST", ("/v1/undo",), web.undo, "undo"),
+    ]
+
+
+def _review(web: ReviewWeb) -> list[Route]:
+    return [
+        Route("GET", ("/v1/review",), web.page, "review"),
+        Route("GET", ("/v1/review/{id}",), web.show, "review_entry"),
+        Route("POST", ("/v1/review/{id}/accept",), web.accept, "review_accept"),
+        Route("POST", ("/v1/review/{id}/refuse",), web.refuse, "review_refuse"),
     ]
 
 
