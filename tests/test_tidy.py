@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measuring": {"app", "flows", "limits", "observe", "settings", "store"},
     "flows": {"rules", "outputs", "crypto"}
     | {"store.port", "store.sql", "store.tenants_sql", "store.packing", "store.history_sql"}
-    | {"store.rules_sql"}
+    | {"store.review_sql", "store.rules_sql"}
     | {"store.compression", "store.credentials_sql", "store.console_sql", "store.operation_sql"}
     | {"store.configuration_sql", "store.backup_sql", "store.scopes_sql"},
     "web": {"flows", "rules", "limits", "crypto", "observe", "store.port"},
