@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"backups", "restoring", "checking", "doctor", "doctor_url"},
     "cli": {"commands"},
     "__init__": {"library"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "commands"},
 }
 #: the lab drives the product from outside; these parts of it know nothing of the product
 ALONE = {"lab.simulate", "lab.auditor", "lab.score", "lab.history_auditor"}

@@ -1,13 +1,11 @@
-"""What every command shares: the application, options, output, asking a running server."""
+"""What every command shares: the application, options, output."""
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
-import httpx
 import typer
 import uvloop
 from rich.console import Console
@@ -72,33 +70,3 @@ def settings_of(**flags: Any) -> Settings:
     except SettingError as error:
         errors.print(f"[red]{error}[/]", highlight=False)
         raise typer.Exit(2) from None
-
-
-def ask(
-    url: str,
-    key: str,
-    secret: str,
-    method: str,
-    path: str,
-    params: dict[str, str],
-    body: object,
-    as_json: bool = False,
-) -> dict[str, Any]:
-    """Ask a server; exit with its message, and why if it says so, where it refuses."""
-    try:
-        reply = httpx.request(
-            method, url + path, params=params, json=body, auth=(key, secret), trust_env=False
-        )
-    except httpx.HTTPError as error:
-        errors.print(f"[red]{url} does not answer: {type(error).__name__}; is it serving?[/]")
-        raise typer.Exit(2) from None
-    answer: dict[str, Any] = reply.json() if reply.content else {}
-    if reply.status_code >= 400:
-        if as_json:
-            typer.echo(json.dumps(answer))
-        text = answer.get("message", f"status {reply.status_code}")
-        errors.print(f"[red]{text}[/] {answer.get('hint', '')}", highlight=False)
-        for line in answer.get("trace_text", []):
-            errors.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(1)
-    return answer

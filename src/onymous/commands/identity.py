@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.tree import Tree
 
+from onymous.commands.asking import ask
 from onymous.commands.common import (
     NUMBERS,
     EnvironmentOption,
@@ -18,7 +19,6 @@ from onymous.commands.common import (
     ServerDefault,
     UrlOption,
     app,
-    ask,
     console,
 )
 

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from onymous.app import running
+from onymous.commands.asking import ask
 from onymous.commands.common import (
     EnvironmentOption,
     JsonOption,
@@ -19,7 +20,6 @@ from onymous.commands.common import (
     StoreOption,
     UrlOption,
     app,
-    ask,
     console,
     errors,
     run_now,
