@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import pathlib
+import random
 import signal
+import socket
 import sys
 from typing import Any
 
@@ -173,3 +176,21 @@ async def all_there(url: str, auth: tuple[str, str], answered: dict[str, str]) -
             body = {"environment": "production", "known_identities": {"customerid": customer}}
             reply = await client.post("/v1/search", json=body)
             assert reply.status_code == 200 and reply.json()["mpid"] == mpid, customer
+
+
+def free_ports(count: int = 1) -> int:
+    """Return the first of so many free ports in a row.
+
+    Below the range the kernel takes for outgoing connections: there a port found free may be
+    somebody's a moment later.
+    """
+    for _ in range(500):
+        first = random.randrange(12_000, 32_000)
+        with contextlib.ExitStack() as stack:
+            try:
+                for n in range(count):
+                    stack.enter_context(socket.create_server(("127.0.0.1", first + n)))
+            except OSError:
+                continue
+        return first
+    raise AssertionError("no free ports")

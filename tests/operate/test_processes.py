@@ -10,8 +10,7 @@ from typing import Any
 
 import httpx
 import psutil
-from tests.operate.processes import Load, Process, all_there, prepared
-from tests.operate.test_proxies import free_port
+from tests.operate.processes import Load, Process, all_there, free_ports, prepared
 
 
 async def found(url: str) -> str:
@@ -27,7 +26,7 @@ async def found(url: str) -> str:
 
 async def test_several_processes_on_one_port(place: Any, tmp_path: pathlib.Path) -> None:
     url, auth = await prepared(place, tmp_path)
-    port = free_port()
+    port = free_ports(3)
     words = ("serve", "--port", "0", "--processes", "2", "--manage-port", str(port))
     group = await Process(url, tmp_path, *words).start()
     children = psutil.Process(group.process.pid).children()
@@ -62,7 +61,7 @@ async def test_work_is_left_to_the_worker(place: Any, tmp_path: pathlib.Path) ->
         assert (await client.post("/v1/login", json=body)).status_code == 200
         page = (await client.get("/v1/changes", params={"after": 0, "wait": 2})).json()
         assert page["changes"] == [], "nobody publishes"
-        port = free_port()
+        port = free_ports(3)
         worker = await Process(url, tmp_path, "work", "--manage-port", str(port)).start()
         assert worker.said == {"working": port}
         page = (await client.get("/v1/changes", params={"after": 0, "wait": 30})).json()
