@@ -14,7 +14,7 @@ from onymous.flows.diagnostics import Diagnostics, storable
 from onymous.flows.held import conflict_mark
 from onymous.flows.journal import Journal
 from onymous.flows.tombstones import Tombstones
-from onymous.flows.working import Origin, Working
+from onymous.flows.working import Origin, Working, competes
 from onymous.rules.identifiers import BY_CODE, BY_NAME, Cleaned, clean
 from onymous.rules.identity import Ask, Decision, answer_flags, decide, protects
 from onymous.rules.ledger import CREATED, Change, Entry
@@ -126,8 +126,7 @@ def competing(record: Record, plan: Plan) -> list[Value]:
     through anything else it is found only where a login id has already decided.
     """
     protected = protects(record, mask_of(record), plan)
-    apart = plan.unique | (~plan.login if protected else 0)
-    return [value for value in record.values if not apart >> value.code & 1]
+    return [value for value in record.values if competes(value.code, plan, protected)]
 
 
 class Resolve:
