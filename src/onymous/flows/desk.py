@@ -11,11 +11,11 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from onymous.flows.arrivals import Arrival, accepted_before
-from onymous.flows.fencing import RulesChanged
+from onymous.flows.fencing import Fence, RulesChanged
 from onymous.flows.seen import SeenBuffer, freshen
 from onymous.flows.working import Working
 from onymous.rules.errors import Busy, Internal
@@ -95,7 +95,7 @@ class Desk:
         #: called with (transaction name, works in it) after each commit
         self.on_commit: Callable[[str, int], None] | None = None
         #: asked first in every write transaction; raises `RulesChanged`
-        self.fence: Callable[[Transaction, Sequence[Work]], Awaitable[None]] | None = None
+        self.fence: Fence | None = None
 
     def start(self) -> None:
         """Start the writer."""
@@ -260,6 +260,9 @@ class Desk:
                 raise _Poisoned
             if not working.empty:
                 await working.save(tx)
+            if self.fence is not None:
+                # it may have waited long for others: the rules must be in force still
+                await self.fence(tx, works)
             return working.numbers
 
     async def decide(

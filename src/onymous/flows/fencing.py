@@ -56,8 +56,7 @@ class Fence:
     def __init__(self, known: Known) -> None:
         self._known = known
         self._looked = time.monotonic()
-        #: this process has seen rules change
-        self._moved = False
+        self._first = known.read_version
         self._task: asyncio.Future[None] | None = None
 
     async def look(self) -> None:
@@ -70,26 +69,44 @@ class Fence:
 
         Once a process has seen rules change it also looks whether works were made under old ones.
         """
-        known, late = self._known, time.monotonic() - self._looked > LEASE_S
-        if known.fenced_until:
-            self._moved = True
-        if not late and not self._moved:
-            return
+        if self._late or self._moved or self._known.fenced_until:
+            await self.hold(tx, [(w.probe.pool // 2, getattr(w, "plan", None)) for w in works])
+
+    async def hold(self, tx: Transaction, decided: Sequence[tuple[int, object]]) -> None:
+        """Hold the rules in force until the transaction ends; by (scope, rules) it decides.
+
+        Raises `RulesChanged` as `__call__` does.
+        """
+        known, late = self._known, self._late
+        if late or known.fenced_until > time.time_ns() // 1_000_000:
+            await self._ask(tx)
+        # after asking: while it waited for the change itself, this process may have read new rules
         if self._moved:
-            self._check(works)
-            if not late and known.fenced_until < time.time_ns() // 1_000_000:
-                return
+            self.check(decided)
+
+    @property
+    def _late(self) -> bool:
+        """Return whether this process has not looked for a while."""
+        return time.monotonic() - self._looked > LEASE_S
+
+    @property
+    def _moved(self) -> bool:
+        """Return whether tenancy was read again: works under way may be made under old rules."""
+        return self._known.read_version != self._first
+
+    def check(self, decided: Sequence[tuple[int, object]]) -> None:
+        """Raise `RulesChanged` where the rules known now are others than those decided by."""
+        for scope, plan in decided:
+            if plan is not None and self._known.plan_of(scope) not in (plan, None):
+                raise RulesChanged
+
+    async def _ask(self, tx: Transaction) -> None:
+        known = self._known
         rows = await tx.rows(tenants.FENCE_HOLD if known.fenced_until else tenants.VERSION_GET)
         if rows and int(bytes(rows[0][0])) != known.read_version:
             self._task = asyncio.ensure_future(self.look())
             raise RulesChanged
         self._looked = time.monotonic()
-
-    def _check(self, works: Sequence[Any]) -> None:
-        for work in works:
-            plan = getattr(work, "plan", None)
-            if plan is not None and self._known.plan_of(work.probe.pool // 2) not in (plan, None):
-                raise RulesChanged
 
 
 async def announced(

@@ -19,6 +19,7 @@ from onymous.flows.answers import Question
 from onymous.flows.desk import MOST_TOGETHER, MOST_TRIES, Work
 from onymous.flows.dry_run import DryRun
 from onymous.flows.events import MOST_BYTES, Events
+from onymous.flows.fencing import RulesChanged
 from onymous.flows.files import Job, Ready, Rejected, Rejects, Report, Row
 from onymous.flows.newcomers import Place, newcomer, strangers, welcome
 from onymous.flows.taking import Incoming, Take, Taken
@@ -176,6 +177,10 @@ class Importer:
                 self._rejects.undo()
                 await asyncio.sleep(random.random() * min(0.002 * 2**turn, 0.2))
                 continue
+            except RulesChanged:
+                self._rejects.undo()
+                await self._same_rules()
+                continue
             except _Poisoned:
                 bad = {id(work) for work, _ in failed}
                 self._failed |= {r.number for w, r in piece.works.items() if id(w) in bad}
@@ -187,6 +192,13 @@ class Importer:
             self._most = max(MOST_TOGETHER, piece.count) if cut else min(TOGETHER, 2 * self._most)
             return piece.count
         raise Busy()
+
+    async def _same_rules(self) -> None:
+        """Read the rules again; raises `RulesChanged` where those of this file are others now."""
+        desk, place = self._events.resolver.desk, self._place
+        if desk.fence is not None:
+            await desk.fence.look()
+            desk.fence.check([(place.pool // 2, place.caller.plan)])
 
     async def _pack(self, rows: list[Row]) -> None:
         """Compress what newcomers say, beside the reading of the next rows."""
@@ -204,6 +216,10 @@ class Importer:
         far = await tx.rows(sql.META_HOLD, self._meta)
         if int(bytes(far[0][0])) != self._at:
             raise StoreError("another process imports the same file: wait until it is done")
+        fence = self._events.resolver.desk.fence
+        rules = [(self._place.pool // 2, self._place.caller.plan)]
+        if fence is not None:
+            await fence.hold(tx, rules)
         alone = await strangers(tx, [row.looked for row in rows])
         found = zip(rows, alone, strict=True)
         piece.new = [row for row, new in found if new and row.newcomer is not None]
@@ -216,6 +232,8 @@ class Importer:
                 raise _Poisoned
             if not working.empty:
                 await working.save(tx)
+        if fence is not None:
+            await fence.hold(tx, rules)
         await tx.run(sql.META_PUT, self._meta, b"%d" % rows[piece.count - 1].number)
         piece.rejected += [
             Rejected(row.line, *_why(work.taken))

@@ -6,6 +6,7 @@ The face of tenancy for the other rooms; applying documents is in `configure`, s
 
 from __future__ import annotations
 
+import asyncio
 import importlib.resources
 import json
 import re
@@ -140,6 +141,7 @@ class Directory:
         #: grows with every load, so that caches of callers know when they are stale
         self.version = 0
         self._read_version = -1
+        self._loading = asyncio.Lock()
         self._plans: dict[int, Plan] = {}
         #: until when (ms) writers must make sure that the rules they know are in force
         self.fenced_until = 0
@@ -173,6 +175,10 @@ class Directory:
         Raises `KeyProblem` when the master key does not open the secrets; the old content then
         stays in force.
         """
+        async with self._loading:  # one that began earlier must not end later
+            await self._load()
+
+    async def _load(self) -> None:
         for _ in range(_MOST_LOADS):
             async with self._store.read() as session:
                 version = await tenancy.version(session)
