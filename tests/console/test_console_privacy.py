@@ -80,6 +80,32 @@ async def test_attributes_are_revealed_one_by_one_or_all_of_a_workspace(
         assert log[0] == "attribute colours in one" and "attribute $city in one" in log
 
 
+async def test_place_app_and_names_elsewhere_are_shown_and_masked(
+    tmp_path: pathlib.Path, place: Any
+) -> None:
+    async with console(place, tmp_path) as it, someone(it, "helen") as helen:
+        mpid = await story(it)
+        await batch(
+            it,
+            user_identities={"customer_id": ANNA["customerid"]},
+            context={"location": {"latitude": 55.6, "longitude": 13, "city_name": "Lomma"}},
+            application_info={"application_name": "Shop app", "application_version": "5.1"},
+            partner_identities={"Partner_id": "partner-4711"},
+            integration_attributes={"77": {"cid": "integration-4711"}},
+            events=[{"event_type": "uninstall", "data": {}}],
+        )
+        person = f"{await here(it)}/person/{mpid}"
+        page = (await helen.get(person)).text
+        secrets = ("Lomma", "55.6", "partner-4711", "integration-4711")
+        assert not any(secret in page for secret in secrets)
+        assert "Last place" in page and "Shop app</b> 5.1" in page and "uninstalled" in page
+        every = await helen.post(f"{person}/reveal", value=asked_by(page, "all attributes"))
+        assert all(secret in every.text for secret in secrets)
+        log = {d["field"] for _, a, _, d in await audits(it) if a == "reveal"}
+        assert {"location in one", "partner Partner_id in one"} <= log
+        assert "integration 77 cid in one" in log
+
+
 async def test_who_looked_at_whom(tmp_path: pathlib.Path, place: Any) -> None:
     async with (
         console(place, tmp_path) as it,

@@ -64,7 +64,10 @@ EVENTS: list[tuple[dict[str, Any], list[str]]] = [
     (event("brand_new_kind", x=1), ["event_type_unknown"]),
     ({"event_type": "first_run"}, []),
     ({"event_type": "first_run", "data": None}, []),
-    ({"event_type": "first_run", "data": {"location": "x", "session_id": {}}}, []),
+    (
+        {"event_type": "first_run", "data": {"location": "x", "session_id": {}}},
+        ["location_unusable"],
+    ),
 ]
 
 

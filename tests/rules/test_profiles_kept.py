@@ -9,7 +9,7 @@ import pytest
 from onymous.rules.consent import read_consent
 from onymous.rules.devices import read_device
 from onymous.rules.events import read_batch
-from onymous.rules.profiles import Context, Person, absorb, fresh
+from onymous.rules.profiles import Context, Person, absorb, combine, fresh
 
 NOW = 1_700_000_000_000
 DAY = 86_400_000
@@ -256,3 +256,111 @@ def test_first_and_last_seen_are_of_what_happened_also_late() -> None:
     )
     assert (person.first_ms, person.last_ms, person.stored_ms) == (NOW - DAY, NOW - 5, NOW + 1000)
     assert person.inputs == {1: (NOW - DAY, NOW - 5)}
+
+
+def there(latitude: Any, longitude: Any = 10.75, **more: Any) -> dict[str, Any]:
+    return {"latitude": latitude, "longitude": longitude, **more}
+
+
+#: batches one after the other -> (latitude, city) at the end, notes of the last one
+PLACES: list[tuple[list[dict[str, Any]], tuple[float, str | None] | None, list[str]]] = [
+    ([{"events": [event("screen_view", screen_name="x", location=there(59.9))]}],
+     (59.9, None), []),
+    ([{"context": {"location": there("59.9", "10", city_name="Oslo", dma_code=5)}}],
+     (59.9, "Oslo"), []),
+    # the later one, also if it came first; the batch's own only where no event has one
+    ([{"events": [event("first_run", timestamp_unixtime_ms=NOW, location=there(1))]},
+      {"events": [event("first_run", timestamp_unixtime_ms=NOW - 5, location=there(2))]}],
+     (1.0, None), []),
+    ([{"events": [event("first_run", location=there(1))], "context": {"location": there(2)}}],
+     (1.0, None), []),
+    ([{"context": {"location": there(1)}}, {"context": {"location": there(91)}}],
+     (1.0, None), ["location_unusable"]),
+    ([{"context": {"location": there(1, 181)}}], None, ["location_unusable"]),
+    ([{"context": {"location": there(True)}}], None, ["location_unusable"]),
+    ([{"context": {"location": there("nan")}}], None, ["location_unusable"]),
+    ([{"context": {"location": there(10**400)}}], None, ["location_unusable"]),
+    ([{"context": {"location": {"city_name": "Oslo"}}}], None, ["location_unusable"]),
+    ([{"context": {"location": "Oslo"}}], None, ["location_unusable"]),
+    ([{"context": {"location": None}}, {"context": "Oslo"}], None, []),
+    ([{"context": {"location": there(1, city_name="x" * 200)}}], (1.0, None), []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("batches", "expected", "notes"), PLACES)
+def test_where_a_person_was_last(
+    batches: list[dict[str, Any]], expected: tuple[float, str | None] | None, notes: list[str]
+) -> None:
+    place = lived(*batches).place
+    assert (None if place is None else (place.latitude, place.city_name)) == expected
+    assert read_batch(batches[-1], NOW).notes == notes
+
+
+def began(at: int, **more: Any) -> dict[str, Any]:
+    kind = {"application_transition_type": "application_initialized", **more}
+    return event("application_state_transition", timestamp_unixtime_ms=at, **kind)
+
+
+def app(version: str, *events: dict[str, Any], **more: Any) -> dict[str, Any]:
+    info = {"application_name": "Shop", "application_version": version, **more}
+    return {"application_info": info, "events": [*events]}
+
+
+#: batches one after the other -> platform: (version, build, installed, upgraded, uninstalled)
+APPS: list[tuple[list[dict[str, Any]], dict[str, tuple[Any, ...]]]] = [
+    ([app("1", began(NOW, is_first_run=True), application_build_number=7)],
+     {"web": ("1", "7", NOW, 0, 0)}),
+    ([app("1"), app("2", began(NOW + 9, is_upgrade="true"))], {"web": ("2", None, 0, NOW + 9, 0)}),
+    # what is late changes nothing that is newer
+    ([app("2", began(NOW)), app("1", began(NOW - 5, is_first_run=True))],
+     {"web": ("2", None, NOW - 5, 0, 0)}),
+    ([{"events": [event("first_run", timestamp_unixtime_ms=NOW - 5)]},
+      {"events": [event("uninstall", timestamp_unixtime_ms=NOW)]}],
+     {"web": (None, None, NOW - 5, 0, NOW)}),
+    ([{"events": [event("application_state_transition", is_first_run=True,
+                        application_transition_type="application_exit")]}], {}),
+    ([app("1"), {**app("5"), "device_info": {"platform": "Android"}}],
+     {"web": ("1", None, 0, 0, 0), "android": ("5", None, 0, 0, 0)}),
+    ([{"application_info": {"application_version": "x" * 200, "os": "IOS"}}], {}),
+    ([{"application_info": {"application_version": True, "package": {"x": 1}}}], {}),
+    ([{"application_info": "Shop"}, {"application_info": None}], {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("batches", "expected"), APPS)
+def test_apps(batches: list[dict[str, Any]], expected: dict[str, tuple[Any, ...]]) -> None:
+    person = lived(*batches)
+    assert {
+        p: (a.version, a.build, a.installed_ms, a.upgraded_ms, a.uninstalled_ms)
+        for p, a in person.apps.items()
+    } == expected
+
+
+def test_apps_are_bounded() -> None:
+    person = lived(*({**app("1"), "device_info": {"platform": f"p{n}"}} for n in range(40)))
+    assert len(person.apps) <= 16
+
+
+def test_two_profiles_of_one_person_are_one() -> None:
+    one = lived(
+        {"user_attributes": {"plan": "old", "kept": "1"}, "mp_deviceid": "d",
+         "integration_attributes": {"5": {"a": "1"}}, "partner_identities": {"P_a": "1"}},
+        {"application_info": {"application_version": "1"}},
+    )  # fmt: skip
+    two = lived(
+        {"deleted_user_attributes": ["plan"], "events": [event("first_run",
+         timestamp_unixtime_ms=NOW + 5)], "mp_deviceid": "d",
+         "integration_attributes": {"5": {"b": "2"}}, "partner_identities": {"P_b": "2"}},
+        {},
+        {"context": {"location": there(1)}, "application_info": {"application_version": "2"}},
+    )  # fmt: skip
+    for both in (combine(one, two), combine(two, one)):
+        # forgotten on one side after it was set on the other
+        assert {n: a.value for n, a in both.attributes.items()} == {"kept": "1"}
+        assert [d.stamp for d in both.devices] == ["d"]
+        assert both.integrations == {"5": {"a": "1", "b": "2"}}
+        assert both.partners == {"P_a": "1", "P_b": "2"}
+        assert both.apps["web"].version == "2"
+        assert both.place is not None and both.place.latitude == 1.0
+    set_again = lived({"user_attributes": {"plan": "new"}, **change("x", NOW + 9, new="1")})
+    assert combine(two, set_again).attributes["plan"].value == "new"

@@ -117,6 +117,9 @@ def workspaces_of(view: ProfileView, shown: Shown, names: Names) -> list[dict[st
                 (names.input(i), first, last) for i, (first, last) in sorted(person.inputs.items())
             ],
             "attributes": _attributes(person, shown, number, names.workspace(number)),
+            "others": _others(person, shown, number, names.workspace(number)),
+            "place": _where(person, shown, number, names.workspace(number)),
+            "apps": sorted(person.apps.items(), key=lambda a: -a[1].at_ms),
             "devices": [
                 {
                     "platform": d.platform,
@@ -156,6 +159,30 @@ def _attributes(person: Person, shown: Shown, number: int, workspace: str) -> li
             }
         )
     return sorted(out, key=lambda a: _place(str(a["name"])))
+
+
+def _others(person: Person, shown: Shown, number: int, workspace: str) -> list[dict[str, Any]]:
+    """Return what partners and integrations call a person: shown with all attributes."""
+    told = [("partner", name, value) for name, value in sorted(person.partners.items())]
+    for module, items in sorted(person.integrations.items()):
+        told += [("integration", f"{module} {key}", value) for key, value in sorted(items.items())]
+    group = (shown.group(f"workspace {number}"),)
+    return [
+        {"name": name, "value": shown.value(f"{kind} {name} in {workspace}", value, group)}
+        for kind, name, value in told
+    ]
+
+
+def _where(person: Person, shown: Shown, number: int, workspace: str) -> dict[str, Any] | None:
+    """Return where a person was last: shown with all attributes."""
+    place = person.place
+    if place is None:
+        return None
+    told = (place.city_name, place.postal_code, place.region_code, place.country_code)
+    degrees = f"{place.latitude:.5f}, {place.longitude:.5f}"
+    text = ", ".join([*filter(None, told), degrees])
+    group = (shown.group(f"workspace {number}"),)
+    return {"value": shown.value(f"location in {workspace}", text, group), "at": place.at_ms}
 
 
 def _place(name: str) -> tuple[int, str]:

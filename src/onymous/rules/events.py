@@ -11,10 +11,12 @@ from typing import Any
 
 import msgspec
 
+from onymous.rules.apps import App, life_of, newer, read_app
 from onymous.rules.attributes import MOST_ATTRIBUTES, attribute_name, attribute_value
 from onymous.rules.consent import Stated, read_consent
 from onymous.rules.devices import IDENTITY_FIELDS, Device, read_device, truth
 from onymous.rules.errors import InvalidData, MissingEventField
+from onymous.rules.places import Place, later, read_place
 from onymous.rules.times import event_time, read_time
 from onymous.rules.worth import worth_of
 
@@ -46,6 +48,9 @@ KINDS: dict[str, tuple[str, ...]] = {
     "media": (),
     "validation_result": (),
 }
+
+#: events that tell when an app was installed, upgraded or uninstalled
+_LIVES = frozenset({"application_state_transition", "first_run", "uninstall"})
 
 
 class Change(msgspec.Struct, array_like=True):
@@ -81,6 +86,10 @@ class Batch(msgspec.Struct, kw_only=True):
     attribution: tuple[str, str, str] | None = None
     integrations: dict[str, dict[str, str]] = {}
     partners: dict[str, str] = {}
+    #: the latest location stated
+    place: Place | None = None
+    #: what the batch tells of the app it came from
+    app: App | None = None
     #: what was dropped and why
     notes: list[str] = []
 
@@ -136,6 +145,7 @@ def read_batch(
     out.changes[:0] = _attributes(raw, out.last_ms, notes, changes_only)
     out.consent = read_consent(raw.get("consent_state"), now_ms, notes.append)
     _belongings(raw, out)
+    _whereabouts(raw, out)
     return out
 
 
@@ -230,6 +240,10 @@ def _happened(out: Batch, kind: str, data: dict[str, Any], at: int) -> None:
         _push(out, data)
     elif kind == "custom_event" and data.get("custom_event_type") == "attribution":
         _attributed(out, data)
+    elif kind in _LIVES and (what := life_of(kind, data)):
+        out.app = newer(out.app, msgspec.structs.replace(App(), **{what: at}))
+    if "location" in data:
+        out.place = later(out.place, read_place(data["location"], at, out.notes.append))
 
 
 def _look(kind: str, data: Mapping[str, Any], notes: list[str]) -> None:
@@ -326,3 +340,13 @@ def _belongings(raw: Mapping[str, Any], out: Batch) -> None:
     for name, value in partners.items() if isinstance(partners, dict) else ():
         if isinstance(value, str) and value and len(out.partners) < 50:
             out.partners[str(name)[:256]] = value[:256]
+
+
+def _whereabouts(raw: Mapping[str, Any], out: Batch) -> None:
+    """Take the app the batch came from, and its own location where no event has one."""
+    app = read_app(raw.get("application_info"), out.last_ms)
+    if app is not None:
+        out.app = newer(out.app, app)
+    context = raw.get("context")
+    if out.place is None and isinstance(context, dict):
+        out.place = read_place(context.get("location"), out.last_ms, out.notes.append)

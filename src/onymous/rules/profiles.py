@@ -11,6 +11,7 @@ import hashlib
 
 import msgspec
 
+from onymous.rules import apps, places
 from onymous.rules.attributes import MOST_ATTRIBUTES
 from onymous.rules.consent import Consent, newer
 from onymous.rules.devices import Device as Seen
@@ -20,6 +21,8 @@ from onymous.rules.events import Batch, Change
 MOST_DEVICES, MOST_GONE, MOST_CONSENTS, MOST_INPUTS, MOST_ATTRIBUTIONS = 50, 100, 200, 64, 20
 #: integrations, attributes of one, partner identities, sessions whose start is recognised
 MOST_MODULES, MOST_ITEMS, MOST_PARTNERS, MOST_SESSIONS = 50, 50, 50, 50
+#: platforms whose app is known
+MOST_APPS = 16
 
 
 class Attribute(msgspec.Struct, array_like=True, gc=False):
@@ -72,6 +75,10 @@ class Person(msgspec.Struct, array_like=True):
     partners: dict[str, str] = {}
     #: digests of the latest sessions, so that a start that is sent again does not count again
     started: list[int] = []
+    #: where they were last
+    place: places.Place | None = None
+    #: platform -> the app on it
+    apps: dict[str, apps.App] = {}
 
 
 class Counted(msgspec.Struct):
@@ -124,7 +131,12 @@ def absorb(person: Person, batch: Batch, context: Context) -> list[Counted]:
     _switches(person, batch)
     if batch.integrations or batch.partners:
         _belongings(person, batch, context)
-    return _count(person, batch, platform_of(batch, context))
+    platform = platform_of(batch, context)
+    if batch.place is not None:
+        person.place = places.later(person.place, batch.place)
+    if batch.app is not None and (platform in person.apps or len(person.apps) < MOST_APPS):
+        person.apps[platform] = apps.newer(person.apps.get(platform), batch.app)
+    return _count(person, batch, platform)
 
 
 def _belongings(person: Person, batch: Batch, context: Context) -> None:
@@ -275,30 +287,69 @@ def combine(one: Person, two: Person) -> Person:
         min(one.first_ms, two.first_ms),
         max(one.last_ms, two.last_ms),
         later.stored_ms,
-        gone=earlier.gone | later.gone,
-        devices=sorted([*one.devices, *two.devices], key=lambda d: -d.last_ms),
+        gone=_latest_of(earlier.gone, later.gone),
+        devices=_devices(earlier, later),
         batches=one.batches + two.batches,
         events=one.events + two.events,
         opted_out=_latest(earlier.opted_out, later.opted_out),
         limit_ad_tracking=_latest(earlier.limit_ad_tracking, later.limit_ad_tracking),
         attributions=list(dict.fromkeys([*earlier.attributions, *later.attributions])),
-        integrations=earlier.integrations | later.integrations,
+        integrations={
+            module: earlier.integrations.get(module, {}) | later.integrations.get(module, {})
+            for module in earlier.integrations | later.integrations
+        },
         partners=earlier.partners | later.partners,
         started=[*earlier.started, *later.started][-MOST_SESSIONS:],
+        place=places.later(earlier.place, later.place),
     )
     for person in (earlier, later):
-        for name, attribute in person.attributes.items():
-            old = out.attributes.get(name)
-            if old is None or attribute.at_ms >= old.at_ms:
-                out.attributes[name] = attribute
+        _add_attributes(out, person)
         for name, consent in person.consent.items():
             if newer(name.partition("/")[0], consent, out.consent.get(name)):
                 out.consent[name] = consent
         for number, (first, last) in person.inputs.items():
             known = out.inputs.get(number, (first, last))
             out.inputs[number] = (min(first, known[0]), max(last, known[1]))
+        for platform, app in person.apps.items():
+            out.apps[platform] = apps.newer(out.apps.get(platform), app)
         for sums, own in ((out.worth, person.worth), (out.sessions, person.sessions)):
             for platform, count in own.items():
                 sums[platform] = sums.get(platform, 0) + count
     out.consents = sorted([*one.consents, *two.consents], key=lambda c: c[1].at_ms)
     return out
+
+
+def _add_attributes(out: Person, person: Person) -> None:
+    """Add attributes: the newer value wins, and what was forgotten later stays forgotten."""
+    for name, attribute in person.attributes.items():
+        old = out.attributes.get(name)
+        forgotten = out.gone.get(name, 0) > attribute.at_ms
+        if not forgotten and (old is None or attribute.at_ms >= old.at_ms):
+            out.attributes[name] = attribute
+
+
+def _latest_of(one: dict[str, int], two: dict[str, int]) -> dict[str, int]:
+    return {name: max(one.get(name, 0), two.get(name, 0)) for name in one | two}
+
+
+def _devices(earlier: Person, later: Person) -> list[Device]:
+    """Return the devices of both, last seen first; one that both were seen with stands once."""
+    out: dict[tuple[str, str], Device] = {}
+    for new in (*earlier.devices, *later.devices):
+        key = (new.stamp, "" if new.stamp else new.platform)
+        old = out.get(key)
+        if old is not None:
+            first, last = (old, new) if new.last_ms >= old.last_ms else (new, old)
+            new = msgspec.structs.replace(
+                last,
+                first_ms=min(old.first_ms, new.first_ms),
+                info=first.info | last.info,
+                limit_ad_tracking=(
+                    first.limit_ad_tracking
+                    if last.limit_ad_tracking is None
+                    else last.limit_ad_tracking
+                ),
+                attribution=last.attribution or first.attribution,
+            )
+        out[key] = new
+    return sorted(out.values(), key=lambda d: -d.last_ms)

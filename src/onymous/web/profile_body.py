@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+import msgspec
+
 from onymous.flows.profiles import Named, ProfileView
 from onymous.flows.tokens import Workspace
+from onymous.rules.apps import App
 from onymous.rules.consent import Consent
 from onymous.rules.errors import BadRequest
 from onymous.rules.identifiers import BY_NAME
@@ -169,6 +172,42 @@ def _device(device: Device) -> dict[str, Any]:
     }
 
 
+def _location(shown: Shown) -> dict[str, Any]:
+    """Return where the person was last, in this workspace."""
+    place = shown.person.place
+    if place is None:
+        return {"location": None}
+    facts = msgspec.structs.asdict(place)
+    return {"location": {"timestamp_unixtime_ms": facts.pop("at_ms"), **facts}}
+
+
+def _apps(shown: Shown) -> dict[str, Any]:
+    """Return the app of each platform, the one stated last first."""
+    found = sorted(shown.person.apps.items(), key=lambda a: -a[1].at_ms)
+    return {"apps": [{"platform": platform, **_app(app)} for platform, app in found]}
+
+
+def _app(app: App) -> dict[str, Any]:
+    return {
+        "application_name": app.name,
+        "application_version": app.version,
+        "application_build_number": app.build,
+        "package": app.package,
+        "timestamp_unixtime_ms": app.at_ms or None,
+        "installed_ms": app.installed_ms or None,
+        "upgraded_ms": app.upgraded_ms or None,
+        "uninstalled_ms": app.uninstalled_ms or None,
+    }
+
+
+def _partner_identities(shown: Shown) -> dict[str, Any]:
+    return {"partner_identities": dict(sorted(shown.person.partners.items()))}
+
+
+def _integration_attributes(shown: Shown) -> dict[str, Any]:
+    return {"integration_attributes": dict(sorted(shown.person.integrations.items()))}
+
+
 #: field -> what it adds to the answer; those after `attribution` are extensions
 FIELDS: dict[str, Callable[[Shown], dict[str, Any]]] = {
     "device_identities": _device_identities,
@@ -181,6 +220,10 @@ FIELDS: dict[str, Callable[[Shown], dict[str, Any]]] = {
     "lifetime_value": _lifetime_value,
     "devices": _devices,
     "activity": _activity,
+    "location": _location,
+    "apps": _apps,
+    "partner_identities": _partner_identities,
+    "integration_attributes": _integration_attributes,
 }
 
 
