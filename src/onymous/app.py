@@ -47,7 +47,7 @@ from onymous.flows.tombstones import (
     remember_all,
 )
 from onymous.flows.undoing import Undoing
-from onymous.flows.upkeep import Upkeep, promise_drain
+from onymous.flows.upkeep import Upkeep, learn, promise_drain
 from onymous.settings import SettingError, Settings
 from onymous.store import backup_sql, schema, sql
 from onymous.store.compression import Bodies
@@ -319,6 +319,8 @@ class Core:
                 lambda: self.reads.flush(self.store),
                 self.merging.refresh,
             ]
+            if self.bodies.ripe and self.settings.work:
+                steps.append(lambda: learn(self.store, self.bodies, _now_ms()))
             if time.monotonic() - kept > UPKEEP_EVERY_S:
                 kept = time.monotonic()
                 steps.append(self._mark)

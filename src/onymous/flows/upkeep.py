@@ -9,7 +9,7 @@ from onymous.flows.events import Events
 from onymous.flows.held import MOST_KEPT
 from onymous.flows.tenants import Directory
 from onymous.store import history_sql, review_sql, sql
-from onymous.store.compression import SAMPLES, Bodies, train
+from onymous.store.compression import FIRST, SAMPLES, Bodies, train
 from onymous.store.port import Store
 
 DAY_MS = 86_400_000
@@ -92,10 +92,12 @@ async def learn(store: Store, bodies: Bodies, now_ms: int) -> bool:
 
     The next one is trained when there are sixteen times as many.
     """
+    bodies.plain = 0
     async with store.read() as session:
         await bodies.load(session)
         newest = (await session.rows(history_sql.BATCH_NEWEST))[0][0] or 0
-        if newest < SAMPLES * 16**bodies.current or bodies.current >= 3:
+        enough = SAMPLES * 16**bodies.current if bodies.current else FIRST
+        if newest < enough or bodies.current >= 3:
             return False
         rows = await session.rows(history_sql.BATCHES_AFTER, newest - SAMPLES, SAMPLES)
         samples = [await bodies.unpack(session, row[8], row[9]) for row in rows]

@@ -16,6 +16,8 @@ from onymous.store.port import Session
 LEVEL = 3
 #: bytes of a trained dictionary, and batches it is trained on
 SIZE, SAMPLES = 32_768, 2_000
+#: batches after which the first one is trained: until then bodies are several times larger
+FIRST = 1_000
 
 _START = (
     '{"events":[{"event_type":"custom_event","data":{"event_name":"","custom_event_type":'
@@ -57,6 +59,8 @@ class Bodies:
         self._packers: dict[int, zstandard.ZstdCompressor] = {}
         self._unpackers: dict[int, zstandard.ZstdDecompressor] = {}
         self.current = 0
+        #: batches packed with the built-in dictionary since somebody asked
+        self.plain = 0
         self._learn(
             0,
             zstandard.ZstdCompressionDict(
@@ -66,15 +70,25 @@ class Bodies:
 
     def pack(self, body: bytes) -> tuple[int, bytes]:
         """Return the number of the dictionary used, and the compressed body."""
-        return self.current, self._packers[self.current].compress(body)
+        current = self.current
+        if not current:
+            self.plain += 1
+        return current, self._packers[current].compress(body)
 
     def pack_all(self, bodies: Sequence[bytes]) -> list[tuple[int, bytes]]:
         """Return many bodies packed; other threads run meanwhile."""
         if not bodies:
             return []
         current = self.current
+        if not current:
+            self.plain += len(bodies)
         packed = self._packers[current].multi_compress_to_buffer(list(bodies))
         return [(current, packed[n].tobytes()) for n in range(len(packed))]
+
+    @property
+    def ripe(self) -> bool:
+        """Return whether it is time for the first dictionary."""
+        return self.plain >= FIRST
 
     async def unpack(self, session: Session, dictionary: int, body: bytes) -> bytes:
         """Return a body as it was."""
