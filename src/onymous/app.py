@@ -48,13 +48,14 @@ from onymous.flows.tombstones import (
 )
 from onymous.flows.undoing import Undoing
 from onymous.flows.upkeep import Upkeep, learn, promise_drain
+from onymous.later import module
 from onymous.settings import SettingError, Settings
 from onymous.store import backup_sql, schema, sql
 from onymous.store.compression import Bodies
 from onymous.store.port import Store, StoreError
-from onymous.store.postgres import PostgresStore
 from onymous.store.sqlite import SqliteStore
 
+postgres = module("onymous.store.postgres")
 log = logging.getLogger("onymous")
 
 #: seconds between flushes of what is written behind (rulings 9 allow 60)
@@ -73,7 +74,8 @@ WENT_BACK = (
 def open_store(url: str, *, commit_delay_ms: float = 0.0) -> Store:
     """Return the engine a store setting names; raises `SettingError` for an unknown one."""
     if url.startswith(("postgresql://", "postgres://")):
-        return PostgresStore(url)
+        opened: Store = postgres.PostgresStore(url)
+        return opened
     path = url.removeprefix("sqlite:")
     if not path or "://" in path:
         raise SettingError("store must be sqlite:FOLDER or postgresql://USER@HOST/DATABASE")

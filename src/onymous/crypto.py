@@ -20,7 +20,7 @@ _M32 = (1 << 32) - 1
 #: internal numbers are below this
 MOST = 1 << 62
 #: MPIDs remembered as text
-MOST_TEXTS = 50_000
+MOST_TEXTS = 20_000
 #: first byte of a sealed secret: how, and under which generation of key
 _SEAL = b"\x01"
 #: seconds between two looks at where a key comes from

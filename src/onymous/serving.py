@@ -16,14 +16,13 @@ from typing import Any
 import uvicorn
 
 from onymous.app import Core, calm_collector
-from onymous.console.app import console_app
-from onymous.console.site import Rooms
 from onymous.flows.aliases import request_alias
 from onymous.flows.finding import Finder
 from onymous.flows.live import Live
 from onymous.flows.people import People
 from onymous.flows.ties import Ties
 from onymous.flows.timeline import Timeline
+from onymous.later import fetch, module
 from onymous.limits import Bounds, Limits, Trusted, networks
 from onymous.logs import log_request
 from onymous.managing import manager, public_only
@@ -33,7 +32,6 @@ from onymous.rules.errors import BadHttp, HeadTooLarge
 from onymous.settings import SettingError, Settings
 from onymous.stopping import Ending, Polite, notify
 from onymous.store.port import Store
-from onymous.tls import throw_away
 from onymous.web.about import AboutWeb
 from onymous.web.activity import ActivityWeb
 from onymous.web.aliases import AliasWeb
@@ -56,6 +54,11 @@ from onymous.web.routes import routes
 from onymous.web.scope_changes import ScopeChangesWeb
 from onymous.web.server import Application, Asgi, Watch
 from onymous.web.wire import Reply
+
+#: what the pages need, and what a first request of another kind needs
+PAGES = "onymous.console.app"
+SOON = ("phonenumbers", "joserfc.jwt")
+pages_app, pages_site, tls = module(PAGES), module("onymous.console.site"), module("onymous.tls")
 
 
 def application(
@@ -164,7 +167,7 @@ async def console(core: Core, ending: Callable[[], bool]) -> Asgi:
     """Return the pages of a started core, for paths under /console."""
     people = People(core.store, core.key)
     timeline = Timeline(core.store, core.historian, core.directory, core.bodies)
-    rooms = Rooms(
+    rooms = pages_site.Rooms(
         people=people,
         directory=core.directory,
         profiles=core.profiles,
@@ -179,7 +182,26 @@ async def console(core: Core, ending: Callable[[], bool]) -> Asgi:
         ending=ending,
         address=_trusted(core.settings.trusted_proxies).address,
     )
-    return console_app(rooms, await people.signing_key())
+    pages: Asgi = pages_app.console_app(rooms, await people.signing_key())
+    return pages
+
+
+class Console:
+    """The pages, made when the first of them is asked for: their libraries take time to load."""
+
+    def __init__(self, core: Core, ending: Callable[[], bool]) -> None:
+        self._core, self._ending = core, ending
+        self._made: Asgi | None = None
+        self._making = asyncio.Lock()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        if self._made is None:
+            async with self._making:
+                if self._made is None:
+                    await asyncio.to_thread(importlib.import_module, PAGES)
+                    self._made = await console(self._core, self._ending)
+        await self._made(scope, receive, send)
 
 
 def with_console(settings: Settings) -> bool:
@@ -241,7 +263,7 @@ class Server:
         """
         shown = with_console(self.settings)
         await self.core.start()
-        pages = await console(self.core, self.ending) if shown else None
+        pages = Console(self.core, self.ending) if shown else None
         calm_collector()
         self.core.on_outdated = self.ending.ask
         self.core.on_job = self.metrics.job
@@ -307,6 +329,7 @@ class Server:
         while not all(server.started for server in servers):
             await asyncio.sleep(0.005)
         notify("READY=1")
+        fetch(SOON)
         if started is not None:
             started()
 
@@ -319,7 +342,7 @@ class Server:
         app.console = pages
         with tempfile.TemporaryDirectory(prefix="onymous-tls-") as folder:
             if s.tls_dev and not cert:
-                cert, key = map(str, throw_away(pathlib.Path(folder), s.host))
+                cert, key = map(str, tls.throw_away(pathlib.Path(folder), s.host))
             # certificates are read now; the folder of a throw-away one goes
             if s.manage_port:
                 self._manager = Polite(manager(app, cert, key))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onymous.commands.common import JsonOption, StoreOption, app, errors, run_now, settings_of
+from onymous.commands.common import JsonOption, StoreOption, app, run_now, settings_of, told
 from onymous.logs import set_up_logging
 from onymous.processes import serve_many
 from onymous.serving import Server, listen
@@ -81,7 +81,7 @@ def work(
 async def _run(server: Server, sock: Any, started: Any) -> int:
     cut = await server.run(sock, started, signals=True)
     if cut:
-        errors.print(f"{cut} requests were cut off: they took longer than stop_timeout_s")
+        told().print(f"{cut} requests were cut off: they took longer than stop_timeout_s")
     return int(cut > 0 or server.core.outdated)
 
 

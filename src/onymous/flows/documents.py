@@ -7,12 +7,17 @@ references to other parts of the text are limited.
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from onymous.later import module
 from onymous.rules.wording import Problem, path, shorten
+
+if TYPE_CHECKING:
+    import yaml
+else:
+    yaml = module("yaml")
 
 #: largest text, in characters
 MOST_CHARACTERS = 1 << 20
@@ -131,21 +136,24 @@ _TAGS = frozenset(
 
 def write(data: Any) -> str:
     """Return plain values as YAML that `read` reads back the same."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=99, indent=2)
+    return yaml.dump(
+        data, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=99, indent=2
+    )
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes lists of names in brackets, as people do."""
+@functools.cache
+def _dumper() -> type[yaml.SafeDumper]:
+    """Return what writes lists of names in brackets, as people do."""
 
-    def ignore_aliases(self, data: Any) -> bool:
-        """Write everything out; references are hard to read."""
-        return True
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            """Write everything out; references are hard to read."""
+            return True
+
+    Dumper.add_representer(list, _list)
+    return Dumper
 
 
 def _list(dumper: yaml.SafeDumper, data: Any) -> yaml.Node:
     flow = all(isinstance(item, str) for item in data)
     return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flow)
-
-
-_Dumper.add_representer(list, _list)
-_Dumper.add_representer(tuple, _list)

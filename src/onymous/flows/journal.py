@@ -7,6 +7,7 @@ identities, so it is kept for a while only, goes with a person's erasure, and ca
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import msgspec
 
@@ -23,7 +24,7 @@ MOST_HELD = 50_000
 #: request ids held between two flushes; of more, the later ones cannot be explained afterwards
 MOST_ASKED = 10_000
 #: rows written in one transaction
-TOGETHER = 512
+TOGETHER = 128
 #: an erasure looks once more after what other processes wrote behind
 LATE_MS = 60_000
 
@@ -65,11 +66,14 @@ _Key = tuple[object, ...]
 class _Held:
     """A request seen since the last flush."""
 
-    __slots__ = ("body", "count", "digest", "first", "last", "workspace")
+    __slots__ = ("body", "count", "digest", "first", "last", "pid", "previous", "workspace")
 
-    def __init__(self, workspace: int, now_ms: int, body: Body) -> None:
-        self.workspace, self.first, self.body = workspace, now_ms, body
+    def __init__(
+        self, workspace: int, now_ms: int, previous: int | None, body: Body | None
+    ) -> None:
+        self.workspace, self.first, self.previous, self.body = workspace, now_ms, previous, body
         self.last, self.count, self.digest = now_ms, 0, b""
+        self.pid: int | None = None
 
 
 #: (request id, entry, when, whom it found)
@@ -105,11 +109,12 @@ class Journal:
             if len(self._held) >= MOST_HELD:
                 self.dropped += 1
                 return
-            body = Body(keys, previous, question.key_only, pid)
-            held = self._held[key] = _Held(question.caller.workspace, question.now_ms, body)
+            # the body is made when it is written: what it says stands in the key
+            workspace = question.caller.workspace
+            held = self._held[key] = _Held(workspace, question.now_ms, previous, None)
         held.last = question.now_ms
         held.count += 1
-        held.body.pid = pid
+        held.pid = pid
         if question.request_id and len(self._asked) < self._most_asked:
             self._asked.append((question.request_id, held, question.now_ms, pid))
 
@@ -132,7 +137,7 @@ class Journal:
                 self.dropped += 1
                 return
             body = Body({}, None, key_only, target, told, target)
-            held = self._held[key] = _Held(where[0], now_ms, body)
+            held = self._held[key] = _Held(where[0], now_ms, None, body)
         held.last = now_ms
         held.count += 1
         if request_id and len(self._asked) < self._most_asked:
@@ -148,12 +153,12 @@ class Journal:
         held, self._held = self._held, {}
         asked, self._asked = self._asked, []
         items = list(held.items())
-        rows = [_row(key, item) for key, item in items]
         done = told = 0
         try:
-            while done < len(rows):
+            while done < len(items):
+                rows = [_row(key, item) for key, item in items[done : done + TOGETHER]]
                 async with store.write("journal") as tx:
-                    await tx.many(sql.JOURNAL_ADD, rows[done : done + TOGETHER])
+                    await tx.many(sql.JOURNAL_ADD, rows)
                 done += TOGETHER
             while told < len(asked):
                 await self._number(store, asked[told : told + TOGETHER])
@@ -162,7 +167,7 @@ class Journal:
             self._take_back(items[done:], asked[told:])
             raise
         await self.held_back.flush(store)
-        return len(rows)
+        return len(items)
 
     def _take_back(self, items: list[tuple[_Key, _Held]], asked: list[_Asked]) -> None:
         """Hold again what could not be written."""
@@ -191,6 +196,11 @@ class Journal:
 
 def _row(key: _Key, item: _Held) -> tuple[object, ...]:
     item.digest = hashlib.blake2b(_encode(key), digest_size=16).digest()
+    body = item.body
+    if body is None:
+        half = (len(key) - 4) // 2
+        known: Any = dict(zip(key[4 : 4 + half], key[4 + half :], strict=True))
+        body = Body(known, item.previous, bool(key[3]), item.pid)
     return (
         item.digest,
         key[0],
@@ -200,7 +210,7 @@ def _row(key: _Key, item: _Held) -> tuple[object, ...]:
         item.first,
         item.last,
         item.count,
-        _encode(item.body),
+        _encode(body),
     )
 
 

@@ -8,21 +8,28 @@ credential switched off is looked at on every use.
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING
 
 import msgspec
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey
 
 from onymous.crypto import MasterKey
 from onymous.flows.api_credentials import ApiCredential, fits, read_credential, transact
 from onymous.flows.tenancy import decode_scope
 from onymous.flows.tombstones import TOKEN as REVOKED_TOKEN
 from onymous.flows.tombstones import Line, promised
+from onymous.later import Later, module
 from onymous.rules.errors import Forbidden, Unauthorized
 from onymous.rules.strategies import Plan, compile_plan
 from onymous.store import credentials_sql as sql
 from onymous.store.port import Session, Store, Transaction
+
+if TYPE_CHECKING:
+    from joserfc import errors as jose
+    from joserfc import jwt
+    from joserfc.jwk import ECKey
+else:
+    jose, jwt = module("joserfc.errors"), module("joserfc.jwt")
+    ECKey = Later(lambda: module("joserfc.jwk").ECKey)
 
 ALGORITHM, CURVE = "ES256", "P-256"
 LIFE_S = 28_800
@@ -282,7 +289,7 @@ class Tokens:
         """Return the claims of a token that one of our keys signed; raises `Unauthorized`."""
         try:
             decoded = jwt.decode(token, lambda obj: self._named(obj.headers()), [ALGORITHM])
-        except (JoseError, ValueError, KeyError, TypeError, RecursionError):
+        except (jose.JoseError, ValueError, KeyError, TypeError, RecursionError):
             raise Unauthorized() from None
         return decoded.claims
 

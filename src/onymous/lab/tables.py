@@ -15,9 +15,14 @@ Each row becomes one scenario per configuration, in the form of the JSON Lines (
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
+from onymous.later import module
+
+if TYPE_CHECKING:
+    import yaml
+else:
+    yaml = module("yaml")
 
 #: requests whose argument is identities, and those whose argument is an MPID
 _BY_NAMES = {"identify", "login", "logout", "search", "events", "feed"}

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
-import phonenumbers
 
+from onymous.later import module
 from onymous.rules.errors import IdentityValueInvalid, IdentityValueNotString, UnknownIdentityType
 from onymous.rules.identity_types import (
     BY_CODE,
@@ -24,6 +25,11 @@ from onymous.rules.identity_types import (
     IdentityType,
     type_of,
 )
+
+if TYPE_CHECKING:
+    import phonenumbers
+else:
+    phonenumbers = module("phonenumbers")
 
 __all__ = [
     "BY_CODE",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pathlib
 
 import apsw
-import asyncpg  # type: ignore[import-untyped]
 
+from onymous.later import module
 from onymous.store import online_backup, sql
 from onymous.store.arrays import numbered
-from onymous.store.pool import CONNECT_S
 from onymous.store.port import StoreError
+
+asyncpg = module("asyncpg")
+#: seconds until an unreachable server is reported
+CONNECT_S = 10.0
 
 
 async def schema_version(url: str) -> int:

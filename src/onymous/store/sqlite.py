@@ -41,7 +41,9 @@ CHECKPOINT_BYTES = 4 << 20
 RESTART_BYTES = 256 << 20
 #: of the database file, mapped by the one connection that answers most questions; each mapping
 #: counts once more as resident memory
-MAPPED_BYTES = 96 << 20
+MAPPED_BYTES = 64 << 20
+#: pages each connection keeps: the one that answers, the one that writes, any other
+READER_BYTES, WRITER_BYTES, OTHER_BYTES = 24 << 20, 12 << 20, 4 << 20
 #: seconds without a commit after which the WAL is emptied: it still holds what was deleted
 QUIET_S = 5.0
 
@@ -49,7 +51,7 @@ QUIET_S = 5.0
 _HELD = "SELECT ?1, ?2 FROM identity WHERE slot = ?1 AND value = ?2 LIMIT 1"
 
 
-def connect(path: pathlib.Path, *, mapped: int = 0) -> apsw.Connection:
+def connect(path: pathlib.Path, *, mapped: int = 0, cached: int = OTHER_BYTES) -> apsw.Connection:
     """Open a connection with the settings every connection of ours has."""
     db = apsw.Connection(str(path))
     db.set_busy_timeout(0)
@@ -61,7 +63,7 @@ def connect(path: pathlib.Path, *, mapped: int = 0) -> apsw.Connection:
         "secure_delete = ON",
         "wal_autocheckpoint = 0",
         "temp_store = MEMORY",
-        "cache_size = -32768",
+        f"cache_size = -{cached >> 10}",
         f"mmap_size = {mapped}",
         "foreign_keys = ON",
     ):
@@ -165,13 +167,13 @@ class SqliteStore:
         """Open the folder and bring the schema up to date."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         online_backup.refuse_unserved(self.path.parent)
-        self._writer = connect(self.path)
+        self._writer = connect(self.path, cached=WRITER_BYTES)
         try:
             _migrate(self._writer)
         except BaseException:
             self._writer.close()
             raise
-        self._reader = connect(self.path, mapped=MAPPED_BYTES)
+        self._reader = connect(self.path, mapped=MAPPED_BYTES, cached=READER_BYTES)
         self._finder = self._reader.cursor()
         self._writing = asyncio.Lock()
         self._checkpointer = threading.Thread(
