@@ -48,6 +48,7 @@ from onymous.web.oauth import OAuthWeb
 from onymous.web.operating import OperatingWeb
 from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
+from onymous.web.quarantine import QuarantineWeb
 from onymous.web.raw import raw
 from onymous.web.review import ReviewWeb
 from onymous.web.routes import routes
@@ -89,6 +90,7 @@ def application(
         ScopeChangesWeb(core.store, core.mpids, core.directory, platform),
         OperatingWeb(core.store, core.explainer, core.undoing, auth, bounds),
         ReviewWeb(core.review, auth, bounds),
+        QuarantineWeb(core.spool, core.directory, auth, bounds),
         s.max_event_body_bytes,
     )
     core.desk.on_commit = metrics.commit

@@ -10,8 +10,10 @@ import msgspec
 
 from onymous.flows.events import Events, Incoming, Taken
 from onymous.flows.journal import value_marks
+from onymous.flows.merging import Actor
+from onymous.flows.retrying import retried
 from onymous.flows.tenants import Directory
-from onymous.rules.errors import Refusal
+from onymous.rules.errors import NotFound, Refusal
 from onymous.rules.events import identities_of
 from onymous.rules.identifiers import BY_NAME, clean
 from onymous.rules.native_batches import from_native
@@ -55,6 +57,22 @@ class Replayed(msgspec.Struct):
     #: still have nobody
     left: int = 0
 
+    def count(self, taken: Taken | None) -> None:
+        """Count what became of one batch."""
+        if taken is not None and taken.mpid is not None:
+            self.applied += 1
+        elif taken is not None and taken.dropped is not None:
+            self.dropped += 1
+        else:
+            self.left += 1
+
+
+class Where(msgspec.Struct, frozen=True):
+    """The workspace and environment whose batches somebody may see."""
+
+    workspace: int
+    development: bool
+
 
 class Spool:
     """Batches set aside: to read, to try again, to throw away."""
@@ -76,16 +94,63 @@ class Spool:
         while rows := [r for r in await self.quarantined(after) if r.id <= last]:
             after = rows[-1].id
             for row in rows:
-                if numbers is not None and row.id not in numbers:
-                    continue
-                taken = await self._take(row, aside=True)
-                if taken is not None and taken.mpid is not None:
-                    out.applied += 1
-                elif taken is not None and taken.dropped is not None:
-                    out.dropped += 1
-                else:
-                    out.left += 1
+                if numbers is None or row.id in numbers:
+                    out.count(await self._take(row, aside=True))
         return out
+
+    async def page(self, where: Where, after: int, limit: int) -> tuple[list[Spooled], int | None]:
+        """Return batches of a workspace set aside, oldest first, and the last if more follow."""
+        async with self._store.read() as session:
+            args = (after, where.workspace, int(where.development), limit + 1)
+            rows = [_spooled(row) for row in await session.rows(sql.QUARANTINE_OF, *args)]
+        return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
+
+    async def show(self, where: Where, number: int, actor: Actor) -> Spooled:
+        """Return one batch of a workspace, and write down who looked; raises `NotFound`."""
+        found, _ = await self.page(where, number - 1, 1)
+        if not found or found[0].id != number:
+            raise NotFound()
+        await self._audit("quarantine_show", f"batch {number}", actor, {})
+        return found[0]
+
+    async def replay_of(
+        self, where: Where, numbers: list[int] | None, after: int, limit: int, actor: Actor
+    ) -> tuple[Replayed, int | None]:
+        """Try batches of a workspace once more: these, or those after one; as `page`."""
+        if numbers is None:
+            rows, more = await self.page(where, after, limit)
+        else:
+            pages = [await self.page(where, n - 1, 1) for n in sorted(set(numbers))]
+            rows, more = [r for found, _ in pages for r in found if r.id in numbers], None
+        out = Replayed()
+        detail = {"batches": [row.id for row in rows], "reason": actor.reason}
+        await self._audit("quarantine_replay", f"{len(rows)} batches", actor, detail)
+        for row in rows:
+            out.count(await self._take(row, aside=True))
+        return out, more
+
+    async def drop_of(self, where: Where, numbers: list[int], actor: Actor) -> list[int]:
+        """Throw batches of a workspace away; returns those that were there."""
+        args = [(n, where.workspace, int(where.development)) for n in sorted(set(numbers))]
+
+        async def work() -> list[int]:
+            async with self._store.write("quarantine.drop") as tx:
+                found = [row[0] for a in args for row in await tx.rows(sql.QUARANTINE_DROP_OF, *a)]
+                detail = msgspec.json.encode({"batches": found, "reason": actor.reason})
+                what = (actor.now_ms, actor.name, "quarantine_drop", f"{len(found)} batches")
+                await tx.run(sql.AUDIT_ADD, *what, detail)
+            return found
+
+        return await retried(work)
+
+    async def _audit(self, action: str, subject: str, actor: Actor, detail: object) -> None:
+        what = (actor.now_ms, actor.name, action, subject, msgspec.json.encode(detail))
+
+        async def work() -> None:
+            async with self._store.write("quarantine.audit") as tx:
+                await tx.run(sql.AUDIT_ADD, *what)
+
+        await retried(work)
 
     async def drop(self, numbers: list[int]) -> None:
         """Throw batches away that were set aside."""

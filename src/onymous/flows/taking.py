@@ -118,6 +118,9 @@ class Take(Arrival):
             batch.notes.append("mpid_unusable")
         self.more: tuple[Probe, ...] = ()
         names = batch_names(item.raw)
+        if item.spooled is not None:
+            # two who take it out of the spool at the same time are repeats of one another
+            names.append(f"spool:{item.spooled}")
         self.keys: tuple[Key, ...] = once_keys(caller.input, batch.development, names)
         self._entered = False
         self.taken = Taken()

@@ -42,6 +42,7 @@ PERMISSIONS = (
     "alias:any",
     "undo",
     "review",
+    "quarantine",
     "delete",
 )
 _KEY_ONLY = ("web", "amp")

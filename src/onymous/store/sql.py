@@ -140,6 +140,16 @@ QUARANTINE_AFTER = (
     "SELECT id, at, workspace, input, environment, body, reason FROM spool"
     " WHERE id > ? AND kind = 'quarantine' ORDER BY id LIMIT ?"
 )
+#: those of one workspace and environment
+QUARANTINE_OF = (
+    "SELECT id, at, workspace, input, environment, body, reason FROM spool"
+    " WHERE id > ? AND kind = 'quarantine' AND workspace = ? AND environment = ?"
+    " ORDER BY id LIMIT ?"
+)
+QUARANTINE_DROP_OF = (
+    "DELETE FROM spool WHERE id = ? AND kind = 'quarantine' AND workspace = ? AND environment = ?"
+    " RETURNING id"
+)
 QUARANTINE_LAST = "SELECT max(id) FROM spool WHERE kind = 'quarantine'"
 QUARANTINE_DROP = "DELETE FROM spool WHERE id = ? AND kind = 'quarantine'"
 QUARANTINE_FORGET = "DELETE FROM spool WHERE kind = 'quarantine' AND at < ?"

@@ -49,6 +49,75 @@ def paths(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, A
         },
         "/v1/undo": {"post": _undo(answers, security)},
         **_review(answers, security),
+        **_quarantine(answers, security),
+    }
+
+
+def _quarantine(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, Any]:
+    environment = _query("environment", "string", "production (default) or development.")
+    paging = [
+        _query("after", "integer", "Only after this batch: `next` of the page before."),
+        _query("limit", "integer", "1 to 500; 100 by default."),
+    ]
+    return {
+        "/v1/quarantine": {
+            "get": _get(
+                "quarantine",
+                "Batches of this workspace that were set aside (permission quarantine).",
+                "Oldest first, with the reason; never what they say.",
+                [environment, *paging],
+                answers(200, 400, 401, 403),
+                security,
+            )
+        },
+        "/v1/quarantine/{id}": {
+            "get": _get(
+                "quarantine_batch",
+                "One batch as it came in (permission quarantine).",
+                "Personal data; who read it is audited.",
+                [_ENTRY, environment],
+                answers(200, 400, 401, 403, 404),
+                security,
+            )
+        },
+        **{
+            f"/v1/quarantine/{verb}": {"post": _choose(verb, summary, text, answers, security)}
+            for verb, summary, text in _CHOICES
+        },
+    }
+
+
+#: verb, what it does, what is to be known of it
+_CHOICES = (
+    (
+        "replay",
+        "Try batches once more",
+        "Those of ids, or the 500 after `after`. What is applied counts once.",
+    ),
+    ("drop", "Throw batches away for good", "Answers with the ids that were there."),
+)
+
+
+def _choose(
+    verb: str,
+    summary: str,
+    text: str,
+    answers: Answers,
+    security: list[dict[str, list[str]]],
+) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "ids": {"type": "array", "items": {"type": "integer"}, "maxItems": 500}
+    }
+    if verb == "replay":
+        fields["after"] = {"type": "integer"}
+    return {
+        "operationId": f"quarantine_{verb}",
+        "x-extension": True,
+        "summary": f"{summary} (permission quarantine).",
+        "description": text,
+        "requestBody": _body(fields),
+        "responses": answers(200, 400, 401, 403, 413, 503),
+        "security": security,
     }
 
 

@@ -14,6 +14,7 @@ from onymous.web.operating import OperatingWeb
 from onymous.web.platform import MOST_BODY as MOST_DOCUMENT
 from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
+from onymous.web.quarantine import QuarantineWeb
 from onymous.web.review import ReviewWeb
 from onymous.web.scope_changes import ScopeChangesWeb
 from onymous.web.server import Route, identity_handler
@@ -33,6 +34,7 @@ def routes(
     scopes: ScopeChangesWeb,
     operating: OperatingWeb,
     review: ReviewWeb,
+    quarantine: QuarantineWeb,
     max_event_body: int,
 ) -> list[Route]:
     """Return all routes; earlier ones win."""
@@ -49,6 +51,7 @@ def routes(
         *_scopes(scopes),
         *_operating(operating),
         *_review(review),
+        *_quarantine(quarantine),
         Route("GET", ("/v1/changes",), changes.page, "changes"),
         Route("GET", ("/v1/changes/stream",), changes.stream, "changes_stream"),
         Route("GET", ("/healthz",), about.health, "health"),
@@ -109,6 +112,15 @@ def _review(web: ReviewWeb) -> list[Route]:
         Route("GET", ("/v1/review/{id}",), web.show, "review_entry"),
         Route("POST", ("/v1/review/{id}/accept",), web.accept, "review_accept"),
         Route("POST", ("/v1/review/{id}/refuse",), web.refuse, "review_refuse"),
+    ]
+
+
+def _quarantine(web: QuarantineWeb) -> list[Route]:
+    return [
+        Route("GET", ("/v1/quarantine",), web.page, "quarantine"),
+        Route("GET", ("/v1/quarantine/{id}",), web.show, "quarantine_batch"),
+        Route("POST", ("/v1/quarantine/replay",), web.replay, "quarantine_replay"),
+        Route("POST", ("/v1/quarantine/drop",), web.drop, "quarantine_drop"),
     ]
 
 
