@@ -8,6 +8,7 @@ import pathlib
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from tests.flows.test_merging import with_more
 from tests.web.serving import Running, running
@@ -21,6 +22,7 @@ from onymous.flows.profiles import read_profile, sides
 from onymous.flows.tenants import Caller
 from onymous.lab.history_auditor import Model, Pointer, Sent
 from onymous.rules.errors import Refusal
+from onymous.rules.profiles import Person, combine
 
 START = 1_700_000_000_000
 PEOPLE = [f"c{n}" for n in range(5)]
@@ -74,13 +76,19 @@ class World:
             named = {"session_uuid": batch.session, **at}
             events.append({"event_type": "session_start", "data": named})
         if batch.says is not None:
-            change = {"user_attribute_name": batch.says[0], "new": batch.says[1], **at}
+            name, value = batch.says
+            change = {"user_attribute_name": name, "new": value, "deleted": value is None, **at}
             events.append({"event_type": "user_attribute_change", "data": change})
-        raw = {
+        raw: dict[str, Any] = {
             "mpid": self.mpids[batch.who],
             "source_request_id": batch.name,
             "events": events or [{"event_type": "custom_event", "data": at}],
         }
+        if batch.consents is not None:
+            purpose, yes = batch.consents
+            raw["consent_state"] = {"gdpr": {purpose: {"consented": yes, **at}}}
+        if batch.device:
+            raw["mp_deviceid"] = batch.device
         future: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
         item = Incoming(
             caller=self.caller, raw=raw, body=json.dumps(raw).encode(), now_ms=START + 10**9
@@ -99,7 +107,11 @@ class World:
             START + rng.randrange(10_000) * 1000 + len(self.model.sent) % 997,
             rng.choice([0, 0, 1, 5, 20]),
             rng.choice([0, 0, 1]),
-            (rng.choice("xyz"), f"v{rng.random()}") if rng.random() < 0.4 else None,
+            (rng.choice("xyz"), f"v{rng.random()}" if rng.random() < 0.8 else None)
+            if rng.random() < 0.4
+            else None,
+            (rng.choice("mn"), rng.random() < 0.5) if rng.random() < 0.3 else None,
+            f"device-{rng.randrange(6)}" if rng.random() < 0.4 else "",
             f"s{rng.randrange(12)}" if rng.random() < 0.5 else "",
         )
 
@@ -216,12 +228,26 @@ class World:
                 n: a.value for p in view.workspaces.values() for n, a in p.attributes.items()
             },
             "sides": len([s for s in owned if s.whole]),
+            "first": view.first_seen_ms,
+            "consent": {
+                n.removeprefix("gdpr/"): c.consented
+                for p in view.workspaces.values()
+                for n, c in p.consent.items()
+            },
+            "devices": {
+                d.stamp: (d.first_ms, d.last_ms)
+                for p in view.workspaces.values()
+                for d in p.devices
+            },
         }
         expected = {
             "worth": model.worth(lead),
             "sessions": model.sessions(lead),
             "attributes": model.attributes(lead),
             "sides": len(set(model.group(lead))),
+            "first": model.first_seen(lead),
+            "consent": model.consent(lead),
+            "devices": model.devices(lead),
         }
         assert seen == expected, f"{who}: {self.story()}"
 
@@ -247,7 +273,16 @@ async def test_history_agrees_with_a_naive_model(
     await live(place, tmp_path, seed, 150)
 
 
-@pytest.mark.parametrize("broken", ["add_counts", "combine"])
+def _without(field: str) -> Any:
+    """Return a rule for two profiles that forgets one part of the second."""
+
+    def broken(one: Person, two: Person) -> Person:
+        return msgspec.structs.replace(combine(one, two), **{field: getattr(one, field)})
+
+    return broken
+
+
+@pytest.mark.parametrize("broken", ["add_counts", "combine", "gone", "consent", "devices"])
 async def test_a_broken_rule_is_found(
     place: Any, tmp_path: pathlib.Path, monkeypatch: Any, broken: str
 ) -> None:
@@ -257,7 +292,11 @@ async def test_a_broken_rule_is_found(
             "add_counts",
             lambda counts, more: counts.append(more) if not counts else None,
         )
-    else:
+    elif broken == "combine":
         monkeypatch.setattr(profiles_flow, "combine", lambda one, two: one)
+    elif broken == "gone":
+        monkeypatch.setattr("onymous.rules.profiles._latest_of", lambda one, two: {})
+    else:
+        monkeypatch.setattr(profiles_flow, "combine", _without(broken))
     with pytest.raises(AssertionError):
         await live(place, tmp_path, 1, 150)

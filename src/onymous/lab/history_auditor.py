@@ -18,7 +18,11 @@ class Sent:
     at: int
     worth: int = 0
     sessions: int = 0
-    says: tuple[str, str] | None = None
+    #: an attribute and its value; None forgets it
+    says: tuple[str, str | None] | None = None
+    #: a purpose and the answer; answers of one time count as no
+    consents: tuple[str, bool] | None = None
+    device: str = ""
     #: what the session is called whose start it brings, if it has a name
     session: str = ""
     #: whether that session was not known before
@@ -124,13 +128,44 @@ class Model:
         """Count the sessions of a profile."""
         return sum(s.sessions + s.begins for s in self.batches(who))
 
+    def own(self, who: str) -> list[Sent]:
+        """List what a profile and those merged into it sent; aliases give none of it."""
+        group = self.group(who)
+        return [s for s in self.sent if s.who in group]
+
     def attributes(self, who: str) -> dict[str, str]:
-        """Say what is known of a profile: the latest of each; aliases give none."""
-        out: dict[str, tuple[int, str]] = {}
+        """Say what is known of a profile: the latest of each, unless it was forgotten later."""
+        out: dict[str, tuple[int, str | None]] = {}
         for member in self.group(who):
             for s in self.sent:
                 if s.who == member and s.says is not None:
                     name, value = s.says
                     if name not in out or s.at >= out[name][0]:
                         out[name] = (s.at, value)
-        return {name: value for name, (_, value) in out.items()}
+        return {name: value for name, (_, value) in out.items() if value is not None}
+
+    def consent(self, who: str) -> dict[str, bool]:
+        """Say which answers are in force: of each purpose the latest; of two at once the no."""
+        said: dict[str, list[tuple[int, bool]]] = {}
+        for s in self.own(who):
+            if s.consents is not None:
+                said.setdefault(s.consents[0], []).append((s.at, not s.consents[1]))
+        return {purpose: not max(answers)[1] for purpose, answers in said.items()}
+
+    def devices(self, who: str) -> dict[str, tuple[int, int]]:
+        """Say when each device was seen first and last."""
+        times: dict[str, list[int]] = {}
+        for s in self.own(who):
+            if s.device:
+                times.setdefault(s.device, []).append(s.at)
+        return {device: (min(at), max(at)) for device, at in times.items()}
+
+    def first_seen(self, who: str) -> int:
+        """Say when a profile was seen first; an alias brings the first time of its source."""
+        group = self.group(who)
+        sources = [
+            a.source
+            for a in self.aliases
+            if not a.undone and a.destination in group and a.source not in group
+        ]
+        return min((s.at for s in self.sent if s.who in (*group, *sources)), default=0)

@@ -22,13 +22,15 @@ from onymous.lab.audit import Violation
 from onymous.lab.ground import Ground, Process
 from onymous.lab.soak import TENANTS, Count, Going
 from onymous.rules.identifiers import BY_NAME
-from onymous.rules.profiles import Person
+from onymous.rules.profiles import MOST_CONSENTS, Person
 from onymous.settings import Settings
 
 Progress = Callable[[int], None]
 WORKERS = 16
 #: rows of a file; a kill comes while some of them are applied
 ROWS = 20_000
+#: devices of each worker
+DEVICES = 3
 NAMES = "SELECT pid, value FROM identity WHERE slot % 64 = ?"
 MARKS = "SELECT value FROM meta WHERE name LIKE 'import:%'"
 _person = msgspec.msgpack.Decoder(Person)
@@ -95,9 +97,14 @@ async def _send(client: httpx.AsyncClient, worker: int, done: list[int]) -> None
     action = {"action": "purchase", "total_amount": 1}
     event = {"event_type": "commerce_event", "data": {"product_action": action}}
     while True:
+        n = done[worker]
+        answer = {"consented": n % 2 == 0, "timestamp_unixtime_ms": n + 1}
         batch = {
-            "source_request_id": f"{worker}-{done[worker]}",
+            "source_request_id": f"{worker}-{n}",
             "user_identities": {"customerid": f"w{worker}"},
+            "mp_deviceid": f"stamp-{worker}-{n % DEVICES}",
+            "consent_state": {"gdpr": {"ads": answer}},
+            "user_attributes": {"count": str(n)},
             "events": [event],
         }
         try:
@@ -123,11 +130,29 @@ async def _counted(settings: Settings, done: list[int]) -> None:
         # the one under way when the process died may be there or not
         if not count <= worth <= count + 1:
             raise Violation(f"of {count} acknowledged batches {worth} count")
-        if person is not None and not worth == person.batches == person.events:
-            raise Violation("the counters of a profile do not agree")
+        if person is not None:
+            _agrees(person, worth)
         total += worth
     if (kept, sums or 0) != (total, total * 1_000_000):
         raise Violation(f"{total} batches count, {kept} are kept, {sums} is summed")
+
+
+def _agrees(person: Person, count: int) -> None:
+    """Check that a person is what so many batches make of them."""
+    if not count == person.batches == person.events:
+        raise Violation("the counters of a profile do not agree")
+    answers = [c for name, c in person.consents if name == "gdpr/ads"]
+    kept = range(max(0, count - MOST_CONSENTS), count)
+    if [(c.at_ms, c.consented) for c in answers] != [(n + 1, n % 2 == 0) for n in kept]:
+        raise Violation("an answer about consent is lost or there twice")
+    if person.consent["gdpr/ads"] != answers[-1]:
+        raise Violation("the last answer about consent is not the one in force")
+    if len({d.stamp for d in person.devices}) != len(person.devices) or len(person.devices) != min(
+        DEVICES, count
+    ):
+        raise Violation("a device is lost or there twice")
+    if person.attributes["count"].value != str(count - 1):
+        raise Violation("an attribute is not the last one sent")
 
 
 # -- import -------------------------------------------------------------------------------------
