@@ -42,14 +42,11 @@ class Arrived(msgspec.Struct):
 
 def once_keys(input_id: int, development: bool, names: Iterable[str]) -> tuple[Key, ...]:
     """Return the keys a batch is remembered under, so that a repeat has no effect."""
-    pool = "d" if development else "p"
-    return tuple(
-        (
-            input_id,
-            hashlib.blake2b(f"{pool}:{name}".encode("utf-8", "replace"), digest_size=12).digest(),
-        )
-        for name in names
-    )
+    pool, out = "d" if development else "p", []
+    for name in names:
+        text = f"{pool}:{name}".encode("utf-8", "replace")
+        out.append((input_id, hashlib.blake2b(text, digest_size=12).digest()))
+    return tuple(out)
 
 
 def device_number(stamp: str | None) -> int:
@@ -73,18 +70,20 @@ async def keep_batches(tx: Transaction, arrived: list[Arrived]) -> None:
     """Write history and profiles of batches, in the order they arrived."""
     persons = await _load(tx, arrived)
     tally: dict[tuple[int, int, int, str, int], list[int]] = {}
+    rows = []
     for a in arrived:
         at = (a.pid, a.workspace)
         person = persons.get(at)
         if person is None:
             person = persons[at] = fresh(a.batch)
         device = device_number(a.batch.device.stamp if a.batch.device is not None else None)
+        rows.append(_row(a, device))
         for counted in absorb(person, a.batch, a.context):
             key = (a.pid, counted.at_ms, a.workspace, counted.platform, device)
             sums = tally.setdefault(key, [0, 0])
             sums[0] += counted.worth
             sums[1] += counted.sessions
-    await tx.many(sql.BATCH_ADD, [_row(a) for a in arrived])
+    await tx.many(sql.BATCH_ADD, rows)
     await tx.many(
         sql.PERSON_PUT,
         [(*at, persons[at].stored_ms, _encode(persons[at])) for at in sorted(persons)],
@@ -104,9 +103,8 @@ async def _load(tx: Transaction, arrived: list[Arrived]) -> dict[tuple[int, int]
     }
 
 
-def _row(a: Arrived) -> tuple[object, ...]:
+def _row(a: Arrived, device: int) -> tuple[object, ...]:
     b = a.batch
-    device = device_number(b.device.stamp if b.device is not None else None)
     return (
         a.pid,
         b.last_ms,

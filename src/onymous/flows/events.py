@@ -39,6 +39,7 @@ class Events:
         self._most_held = most_held
         #: bytes of batches that wait now
         self.held = 0
+        self._contexts: dict[int, tuple[Caller, Context]] = {}
 
     def take(self, item: Incoming, done: Done) -> None:
         """Take a batch: `done` is called once it is durable and applied.
@@ -145,7 +146,14 @@ class Events:
             done(taken)
 
         packed = self.bodies.pack(item.body)
-        return Take(self.resolver, item, batch, context_of(caller), packed, settled)
+        return Take(self.resolver, item, batch, self._context(caller), packed, settled)
+
+    def _context(self, caller: Caller) -> Context:
+        """Return what of an input matters to profiles, made once per version of the input."""
+        known = self._contexts.get(caller.input)
+        if known is None or known[0] is not caller:
+            known = self._contexts[caller.input] = (caller, context_of(caller))
+        return known[1]
 
     def _note(self, item: Incoming, kind: str, reason: str) -> None:
         caller = item.caller

@@ -80,9 +80,11 @@ async def strangers(tx: Transaction, looked: Sequence[Looked]) -> list[bool]:
     values = [pair for some in looked for pair in some]
     once: set[tuple[int, str]] = set()
     twice = await tx.held(values)
-    for pair in values:
-        (twice if pair in once else once).add(pair)
-    return [bool(some) and twice.isdisjoint(some) for some in looked]
+    if len(set(values)) < len(values):
+        for pair in values:
+            (twice if pair in once else once).add(pair)
+    meets_nobody = twice.isdisjoint
+    return [bool(some) and meets_nobody(some) for some in looked]
 
 
 async def welcome(tx: Transaction, place: Place, some: Sequence[Newcomer]) -> list[int]:

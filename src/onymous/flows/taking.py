@@ -236,7 +236,8 @@ class Take(Arrival):
         if self._item.gate is not None and answer is not None and not self._used_stated:
             self._item.gate.left(answer)
         self._diagnose()
-        self.taken.notes = sorted(set(self._batch.notes))
+        if self._batch.notes:
+            self.taken.notes = sorted(set(self._batch.notes))
         self._done(self.taken)
 
     def _diagnose(self) -> None:

@@ -36,14 +36,15 @@ def read_app(given: object, at_ms: int) -> App | None:
     """Read the `application_info` of a batch; None where it says nothing of the app."""
     if not isinstance(given, dict):
         return None
-    told: dict[str, Any] = {
-        field: str(value)
-        for name, field in _FIELDS.items()
-        if isinstance(value := given.get(name), str | int)
-        and not isinstance(value, bool)
-        and (isinstance(value, str) or abs(value) < 1 << 63)
-        and 0 < len(str(value)) <= MOST_TEXT
-    }
+    told: dict[str, Any] = {}
+    for name, field in _FIELDS.items():
+        value = given.get(name)
+        if value is None:
+            continue
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
+            value = str(value)
+        if isinstance(value, str) and 0 < len(value) <= MOST_TEXT:
+            told[field] = value
     return App(at_ms, **told) if told else None
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 #: most attributes of one person and workspace, and of one batch
 MOST_ATTRIBUTES = 100
 MOST_NAME, MOST_VALUE = 256, 4096
 MOST_ITEMS, MOST_ITEM = 1000, 512
+#: longer names are not remembered
+_SHORT = 64
 
 #: reserved names in the order people read them, without `$`
 RESERVED = (
@@ -37,8 +41,18 @@ def attribute_name(given: object) -> str | None:
     return folded if folded in _RESERVED else name
 
 
+_short_name = functools.lru_cache(4096)(attribute_name)
+
+
+def known_name(given: str) -> str | None:
+    """Return what `attribute_name` does: the names of attributes are few, and mostly short."""
+    return _short_name(given) if len(given) <= _SHORT else attribute_name(given)
+
+
 def attribute_value(given: object) -> tuple[str | list[str] | None, str]:
     """Return a value as stored, and why it cannot be (empty: it can). None is a tag."""
+    if type(given) is str and len(given) <= MOST_VALUE and given.isprintable():
+        return given, ""
     if given is None:
         return None, ""
     if isinstance(given, list):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -57,29 +57,32 @@ def read_device(raw: Mapping[str, Any], platform: str) -> Device | None:
     return Device(
         stamp,
         named[:MOST_PLATFORM].lower() if isinstance(named, str) and named else platform,
-        dict(_facts(info)),
+        _facts(info),
         truth(info.get("limit_ad_tracking")),
     )
 
 
-def _facts(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what is worth showing of a device: short scalars; no ids that are nobody's."""
+def _facts(info: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is worth showing of a device: short scalars; no ids that are nobody's."""
+    facts: dict[str, str] = {}
     for key, value in info.items():
         if key not in SHOWN:
             continue
-        if isinstance(value, bool):
-            value = "true" if value else "false"
-        elif isinstance(value, int | float):
-            value = str(value)
-        if not isinstance(value, str) or not value or len(value) > MOST_TEXT:
-            continue
-        if key not in IDENTITY_FIELDS or not is_junk(value):
-            yield key, value
+        if not isinstance(value, str):
+            if isinstance(value, bool):
+                value = "true" if value else "false"
+            elif isinstance(value, int) or isinstance(value, float):  # noqa: SIM101
+                value = str(value)
+            else:
+                continue
+        if 0 < len(value) <= MOST_TEXT and (key not in IDENTITY_FIELDS or not is_junk(value)):
+            facts[key] = value
+    return facts
 
 
 def truth(given: object) -> bool | None:
     """Return a truth value, in any of the ways clients write one; None for anything else."""
-    if isinstance(given, bool):
+    if given is None or isinstance(given, bool):
         return given
     word = str(given).strip().lower() if isinstance(given, int | str) else ""
     return True if word in _YES else False if word in _NO else None

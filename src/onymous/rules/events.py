@@ -12,12 +12,17 @@ from typing import Any
 import msgspec
 
 from onymous.rules.apps import App, life_of, newer, read_app
-from onymous.rules.attributes import MOST_ATTRIBUTES, attribute_name, attribute_value
+from onymous.rules.attributes import (
+    MOST_ATTRIBUTES,
+    attribute_name,
+    attribute_value,
+    known_name,
+)
 from onymous.rules.consent import Stated, read_consent
 from onymous.rules.devices import IDENTITY_FIELDS, Device, read_device, truth
 from onymous.rules.errors import InvalidData, MissingEventField
 from onymous.rules.places import Place, later, read_place
-from onymous.rules.times import event_time, read_time
+from onymous.rules.times import AHEAD_MS, LAST_MS, event_time, read_time
 from onymous.rules.worth import worth_of
 
 #: an event on the historical path is at least this old
@@ -49,6 +54,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "validation_result": (),
 }
 
+#: most events are of these kinds, and hardly any of them changes anything
+_SILENT = frozenset({"custom_event", "screen_view"})
 #: events that tell when an app was installed, upgraded or uninstalled
 _LIVES = frozenset({"application_state_transition", "first_run", "uninstall"})
 
@@ -132,21 +139,35 @@ def read_batch(
         device=read_device(raw, platform),
         notes=notes,
     )
-    times = []
-    for event in events:
-        kind, data = event["event_type"], event.get("data") or {}
-        at = event_time(data, now_ms)
-        times.append(at)
-        _look(kind, data, notes)
-        _happened(out, kind, data, at)
-    if times:
-        out.first_ms, out.last_ms = min(times), max(times)
+    _read_events(out, events)
     # changes named by events come after the map: they are what just happened
     out.changes[:0] = _attributes(raw, out.last_ms, notes, changes_only)
     out.consent = read_consent(raw.get("consent_state"), now_ms, notes.append)
     _belongings(raw, out)
     _whereabouts(raw, out)
     return out
+
+
+def _read_events(out: Batch, events: list[dict[str, Any]]) -> None:
+    """Take what the events of a batch change, and when they happened."""
+    now_ms, notes, times = out.received_ms, out.notes, []
+    ahead_ms = min(now_ms + AHEAD_MS, LAST_MS)
+    for event in events:
+        kind, data = event["event_type"], event.get("data") or {}
+        at = data.get("timestamp_unixtime_ms")
+        if type(at) is not int or not 0 < at <= ahead_ms:
+            at = event_time(data, now_ms)
+        times.append(at)
+        wanted = KINDS.get(kind)
+        if wanted is None:
+            notes.append("event_type_unknown")
+        elif wanted and not data.get(wanted[0]) and not any(map(data.get, wanted)):
+            # a person should know of it; it is taken all the same
+            notes.append("event_incomplete")
+        if kind not in _SILENT or _speaks(data):
+            _happened(out, kind, data, at)
+    if times:
+        out.first_ms, out.last_ms = min(times), max(times)
 
 
 def too_young(raw: Mapping[str, Any], now_ms: int) -> bool:
@@ -179,19 +200,17 @@ def _events(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     if not isinstance(events, list):
         raise InvalidData(what="events must be an array")
-    out = []
     for event in events:
         if event is None:
             continue
         if not isinstance(event, dict):
             raise InvalidData(what="each event must be an object")
-        kind = event.get("event_type")
-        if not isinstance(kind, str) or not kind:
+        kind, data = event.get("event_type"), event.get("data")
+        if not kind or not isinstance(kind, str):
             raise MissingEventField(field="event_type")
-        if event.get("data") is not None and not isinstance(event["data"], dict):
+        if data is not None and not isinstance(data, dict):
             raise InvalidData(what="the data of an event must be an object")
-        out.append(event)
-    return out
+    return [event for event in events if event is not None] if None in events else events
 
 
 def identities_of(raw: Mapping[str, Any]) -> dict[str, object]:
@@ -223,6 +242,13 @@ def _listed(given: list[Any]) -> dict[str, object]:
     return out
 
 
+def _speaks(data: Mapping[str, Any]) -> bool:
+    """Whether an event that is silent otherwise may change something."""
+    if "location" in data or "is_goal_defined" in data:
+        return True
+    return data.get("custom_event_type") == "attribution"
+
+
 def _happened(out: Batch, kind: str, data: dict[str, Any], at: int) -> None:
     """Take what one event changes."""
     money = worth_of(kind, data)
@@ -244,15 +270,6 @@ def _happened(out: Batch, kind: str, data: dict[str, Any], at: int) -> None:
         out.app = newer(out.app, msgspec.structs.replace(App(), **{what: at}))
     if "location" in data:
         out.place = later(out.place, read_place(data["location"], at, out.notes.append))
-
-
-def _look(kind: str, data: Mapping[str, Any], notes: list[str]) -> None:
-    """Note what a person should know of an event; it is taken all the same."""
-    wanted = KINDS.get(kind)
-    if wanted is None:
-        notes.append("event_type_unknown")
-    elif wanted and not any(map(data.get, wanted)):
-        notes.append("event_incomplete")
 
 
 def _session(data: Mapping[str, Any]) -> str:
@@ -294,7 +311,7 @@ def _attributes(
     if changes_only:
         return out
     for n, (key, item) in enumerate((given or {}).items()):
-        name = attribute_name(key)
+        name = known_name(key)
         value, why = attribute_value(item)
         if n >= MOST_ATTRIBUTES:
             notes.append("too_many_attributes")

@@ -114,6 +114,16 @@ def clean(
     are taken as text, and what cannot be used is skipped with the reason. Of several spellings
     the Identity API's own wins, else the first in the alphabet. None is absent, not skipped.
     """
+    if not strict:
+        plain = _plain(given, folding, blocked)
+        if plain is not None:
+            return plain
+    return _clean(given, strict, folding, blocked)
+
+
+def _clean(
+    given: Mapping[str, object], strict: bool, folding: Folding, blocked: Blocked
+) -> Cleaned:
     keys: dict[str, str] = {}
     spelling: dict[str, str] = {}
     skipped: list[Skipped] = []
@@ -138,6 +148,34 @@ def clean(
         elif keys[kind.name] != key:
             skipped.append(Skipped(kind.name, "other_spelling"))
     cleaned = Cleaned(keys, spelling, tuple(skipped))
+    return cleaned if in_order else _in_type_order(cleaned)
+
+
+def _plain(given: Mapping[str, object], folding: Folding, blocked: Blocked) -> Cleaned | None:
+    """Return the cleaned identities where no value needs a second look and no type comes twice.
+
+    What `clean` says of the same identities, not strictly, at a fraction of the cost; else None.
+    """
+    keys: dict[str, str] = {}
+    spelling: dict[str, str] = {}
+    last, in_order, fold = 0, True, folding.email_lower
+    for given_name, value in given.items():
+        kind = FOLDED.get(given_name)
+        if kind is None:
+            return None
+        if value is None:
+            continue
+        name, code = kind.name, kind.code
+        if type(value) is not str or not _ORDINARY(value) or name in keys or name in _PHONES:
+            return None
+        in_order, last = in_order and last < code, code
+        key = value.lower() if kind.guid or (fold and name == "email") else value
+        if blocked and _is_blocked(name, key, blocked):
+            return None
+        keys[name] = key
+        if key != value:
+            spelling[name] = value
+    cleaned = Cleaned(keys, spelling)
     return cleaned if in_order else _in_type_order(cleaned)
 
 
@@ -224,6 +262,8 @@ def clean_value(kind: IdentityType, value: str, folding: Folding) -> str | None:
 
 def is_junk(text: str) -> bool:
     """Return whether the value of a device id is nobody's: empty, all zero, a placeholder."""
+    if _ORDINARY(text):
+        return False
     text = text.strip()
     if not text.isprintable() and ("\0" in text or _SURROGATE.search(text)):
         return True

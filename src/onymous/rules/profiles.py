@@ -125,7 +125,8 @@ def absorb(person: Person, batch: Batch, context: Context) -> list[Counted]:
     person.events += batch.events
     for change in batch.changes:
         _change(person, change, batch.notes)
-    _consent(person, batch, context)
+    if batch.consent:
+        _consent(person, batch, context)
     if batch.device is not None:
         _device(person, batch, batch.device)
     _switches(person, batch)
@@ -154,26 +155,28 @@ def _belongings(person: Person, batch: Batch, context: Context) -> None:
 
 def _change(person: Person, change: Change, notes: list[str]) -> None:
     """Set or forget an attribute, unless something newer is known of it."""
-    name = change.name
+    name, at_ms = change.name, change.at_ms
     old = person.attributes.get(name)
-    known_ms = max(old.at_ms if old is not None else 0, person.gone.get(name, 0))
-    if change.at_ms < known_ms:
+    if at_ms < (old.at_ms if old is not None else 0):
+        return
+    if person.gone and at_ms < person.gone.get(name, 0):
         return
     if change.deleted:
         person.attributes.pop(name, None)
         person.gone.pop(name, None)
-        person.gone[name] = change.at_ms
+        person.gone[name] = at_ms
         if len(person.gone) > MOST_GONE:
             del person.gone[min(person.gone, key=person.gone.__getitem__)]
     elif old is None and len(person.attributes) >= MOST_ATTRIBUTES:
         notes.append("too_many_attributes")
     else:
-        person.attributes[name] = Attribute(change.value, change.at_ms)
-        person.gone.pop(name, None)
+        person.attributes[name] = Attribute(change.value, at_ms)
+        if person.gone:
+            person.gone.pop(name, None)
 
 
 def _consent(person: Person, batch: Batch, context: Context) -> None:
-    if batch.consent and not context.may_consent:
+    if not context.may_consent:
         batch.notes.append("consent_not_allowed")
         return
     for stated in batch.consent:
@@ -207,11 +210,10 @@ def set_consent(person: Person, regulation: str, purpose: str, consent: Consent)
 
 def _device(person: Person, batch: Batch, seen: Seen) -> None:
     stamp = seen.stamp or ""
-    device = next(
-        (d for d in person.devices if d.stamp == stamp and (stamp or d.platform == seen.platform)),
-        None,
-    )
-    if device is None:
+    for device in person.devices:
+        if device.stamp == stamp and (stamp or device.platform == seen.platform):
+            break
+    else:
         device = Device(stamp, seen.platform, batch.first_ms, batch.last_ms)
         person.devices.append(device)
         if len(person.devices) > MOST_DEVICES:
@@ -251,6 +253,8 @@ def _latest(old: tuple[bool, int] | None, new: tuple[bool, int] | None) -> tuple
 
 
 def _count(person: Person, batch: Batch, platform: str) -> list[Counted]:
+    if not batch.worth and not batch.sessions:
+        return []
     counted: dict[int, Counted] = {}
     for at, worth in batch.worth:
         item = counted.setdefault(at, Counted(at, platform, 0, 0))

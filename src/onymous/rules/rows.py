@@ -6,7 +6,6 @@ Whatever else a row says is left to the ordinary way (rules/events.py, rules/pro
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,14 +14,12 @@ import msgspec
 from onymous.rules.attributes import (
     MOST_ATTRIBUTES,
     MOST_VALUE,
-    attribute_name,
     attribute_value,
+    known_name,
 )
 from onymous.rules.profiles import Person
 
 _PLAIN = frozenset({"user_identities", "user_attributes", "environment"})
-#: columns of files have few names
-_name = functools.lru_cache(4096)(attribute_name)
 #: a person of whom nothing is known, field by field: filling in a copy costs less than making one
 _NOBODY: list[Any] = list(msgspec.structs.astuple(Person(0, 0, 0, batches=1)))
 _ATTRIBUTES, _INPUTS = map(Person.__struct_fields__.index, ("attributes", "inputs"))
@@ -38,7 +35,7 @@ def plain_person(raw: Mapping[str, Any], input_id: int, now_ms: int, at_ms: int)
         return None
     attributes: dict[str, tuple[str | list[str] | None, int]] = {}
     for key, value in given.items():
-        name = _name(key)
+        name = known_name(key)
         if type(value) is not str or len(value) > MOST_VALUE or not value.isprintable():
             value, why = attribute_value(value)
             if why:

@@ -8,7 +8,7 @@ from typing import Any
 #: a time further ahead than this is the sender's clock, not the event's time
 AHEAD_MS = 86_400_000
 #: years before 1970 or after 9999 are no times
-_LAST_MS = 253_402_300_799_000
+LAST_MS = 253_402_300_799_000
 
 
 def read_time(value: object) -> int | None:
@@ -19,7 +19,7 @@ def read_time(value: object) -> int | None:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and 0 < value <= _LAST_MS else None
+    return value if isinstance(value, int) and 0 < value <= LAST_MS else None
 
 
 def event_time(data: Mapping[str, Any], now_ms: int) -> int:

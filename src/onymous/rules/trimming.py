@@ -12,6 +12,7 @@ MOST_NAME, MOST_ATTRIBUTES = 256, 100
 #: characters of what a person chose on a push message
 MOST_ACTION = 100
 _NAMES = ("event_name", "screen_name")
+_MOST = {**dict.fromkeys(_NAMES, MOST_NAME), "action_identifier": MOST_ACTION}
 
 
 def trimmed(raw: Mapping[str, Any], size: int, notes: list[str]) -> Mapping[str, Any]:
@@ -22,10 +23,28 @@ def trimmed(raw: Mapping[str, Any], size: int, notes: list[str]) -> Mapping[str,
     events = raw.get("events")
     if not isinstance(events, list):
         return raw
-    out = [_event(event, size, notes) for event in events]
-    if all(new is old for new, old in zip(out, events, strict=True)):
-        return raw
-    return {**raw, "events": out}
+    long = size > MOST_VALUE
+    for event in events:
+        if not _fits(event, long):
+            return {**raw, "events": [_event(event, size, notes) for event in events]}
+    return raw
+
+
+def _fits(event: Any, long: bool) -> bool:
+    """Whether nothing of an event is over a limit; `long`: a value of it may be."""
+    data = event.get("data") if isinstance(event, dict) else None
+    if not isinstance(data, dict):
+        return True
+    for field, most in _MOST.items():
+        text = data.get(field)
+        if text is not None and isinstance(text, str) and len(text) > most:
+            return False
+    given = data.get("custom_attributes")
+    if not given or not isinstance(given, dict):
+        return True
+    if len(given) > MOST_ATTRIBUTES or max(map(len, given)) > MOST_NAME:
+        return False
+    return not long or all(len(v) <= MOST_VALUE for v in given.values() if isinstance(v, str))
 
 
 def _event(event: Any, size: int, notes: list[str]) -> Any:

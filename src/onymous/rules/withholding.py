@@ -32,7 +32,7 @@ def withheld(
     notes: list[str] = []
     names = _unwanted(raw.get("device_info"), restrict)
     address = not keep_ip and raw.get("ip") is not None
-    if not names and not address and not any(name in raw for name in _NOT_THEIRS):
+    if not names and not address and raw.keys().isdisjoint(_NOT_THEIRS):
         return raw, notes
     out = {name: value for name, value in raw.items() if name not in _NOT_THEIRS}
     if address:
