@@ -17,11 +17,12 @@ from tests.console.making import (
     story,
 )
 
-from onymous.console.masking import Handles, mask, masked_json, scrubbed
+from onymous.console.masking import Handles, masked_json, scrubbed
 from onymous.console.site import labelled
 from onymous.console.view import Shown, sent, timeline_of
 from onymous.flows.history import Changed, Happened
 from onymous.flows.timeline import Item, Sent
+from onymous.rules.masking import mask
 
 
 async def test_nothing_is_shown_before_it_is_revealed(tmp_path: pathlib.Path, place: Any) -> None:

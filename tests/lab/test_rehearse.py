@@ -7,6 +7,7 @@ import json
 import pathlib
 from typing import Any
 
+import msgspec
 from tests.flows.test_merging import with_more
 from tests.web.serving import Running, running
 from typer.testing import CliRunner
@@ -16,7 +17,9 @@ from onymous.flows.answers import Answer, Question
 from onymous.flows.erasure import erase
 from onymous.lab.rehearsal_report import page
 from onymous.lab.rehearse import rehearse
+from onymous.lab.rehearsed import decided_by
 from onymous.rules.strategies import ScopeConfig, compile_plan
+from onymous.rules.trace import Step, Trace
 
 BARE = ScopeConfig(strategy="profile_conversion", login=("customerid",), unique=("customerid",))
 WIDER = ScopeConfig(
@@ -61,9 +64,49 @@ async def test_what_changes_and_what_does_not(place: Any, tmp_path: pathlib.Path
         (example,) = found.examples
         assert example.kind == "merge" and len(example.people) == 2
         assert any("email" in line for line in example.trace)
+        # which value decides, masked unless somebody asks for it
+        (value,) = found.values
+        assert (value.type, value.value, value.merges) == ("email", "a***@x.io", 1)
+        assert [(v.type, v.value) for v in example.values] == [("email", "a***@x.io")]
+        assert [one.people for one in found.listed] == [example.people]
+        seen = await rehearse(core, "x", pool, caller.plan, wider, 0, steps.append, reveal=True)
+        assert [v.value for v in seen.values] == ["a@x.io"]
+        assert "a@x.io" not in msgspec.json.encode(found).decode()
+        assert "email a@x.io" in page([seen], "new.yaml")
         html = page([found], "new.yaml")
+        assert "email a***@x.io" in html and "a@x.io" not in html
         assert "would become one each" in html and "<script" not in html and "http" not in html
         assert (await rehearse(core, "x", pool, wider, wider, 1 << 60, steps.append)).requests == 0
+
+
+async def test_the_value_that_decides_is_the_one_that_found(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    """A type looked up later that finds nobody decides nothing; what joins is warned of."""
+    async with running(place, tmp_path) as it:
+        for phone in ("phone-a", "phone-b"):
+            await ask(it, customerid=phone[-1], ios_idfv=phone)
+            await ask(it, other=f"other-{phone}", ios_idfv="tablet")
+        await ask(it, ios_idfv="tablet", email="new@x.io")
+        core = it.server.core
+        await core.journal.flush(core.store)
+        caller = core.directory.find("stranger-api-key")
+        assert caller is not None
+        plans = (caller.plan, compile_plan(ScopeConfig(strategy="best_match")))
+        pool = caller.pool("production")
+        found = await rehearse(core, "x", pool, *plans, 0, lambda n: None, reveal=True)
+        back = await rehearse(core, "x", pool, *plans[::-1], 0, lambda n: None, reveal=True)
+        assert {v.type for v in [*found.values, *back.values]} <= {"ios_idfv", "other"}
+        for one in found.listed:
+            assert one.kind != "merge" or "device_only" in one.risks
+
+
+def test_what_decides_a_trace() -> None:
+    trace = Trace("identify", "x", steps=[Step("email", [1, 2], [1, 2]), Step("other", [], [1, 2])])
+    assert decided_by(trace) == "email"
+    trace.steps.append(Step("ios_idfv", [2], [2]))
+    assert decided_by(trace) == "ios_idfv"
+    assert decided_by(Trace("identify", "x", steps=[Step("email", [], [])])) is None
 
 
 async def test_the_journal_forgets_an_erased_person(place: Any, tmp_path: pathlib.Path) -> None:
@@ -111,5 +154,8 @@ workspaces: {shop: {scope: people, inputs: {server: {kind: server}}}}
     (found,) = json.loads(run("rehearse", "then.yaml", "--html", "r.html", "--json", *store))
     assert found["requests"] == 3
     assert "Rehearsal of then.yaml" in (tmp_path / "r.html").read_text()
-    run("rehearse", "then.yaml", "--since", "30d", *store)
+    assert found["values"][0]["value"] == "a***@x.io"
+    shown = run("rehearse", "then.yaml", "--since", "30d", *store)
+    assert "a***@x.io" in shown and "a@x.io" not in shown
+    assert "a@x.io" in run("rehearse", "then.yaml", "--reveal", *store)
     run("rehearse", "then.yaml", "--since", "x", *store, code=2)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -24,8 +25,9 @@ from onymous.commands.common import (
     settings_of,
 )
 from onymous.flows.tenants import BadDocument, parse
-from onymous.lab.rehearsal_report import page, verdict
-from onymous.lab.rehearse import Rehearsal, rehearse
+from onymous.lab.rehearsal_report import page, through, verdict
+from onymous.lab.rehearse import rehearse
+from onymous.lab.rehearsed import RISKS, Rehearsal
 from onymous.rules.strategies import Plan, compile_plan
 
 _UNITS = {"h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -38,12 +40,13 @@ def rehearse_(
     scope: Annotated[str, typer.Option(help="only this scope")] = "",
     development: Annotated[bool, typer.Option(help="the development pool")] = False,
     html: Annotated[pathlib.Path | None, typer.Option(help="write the report here")] = None,
+    reveal: Annotated[bool, typer.Option("--reveal", help="show values, not masked")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Replay recorded requests under today's and under new rules; nothing real is changed."""
     text = file.read_text("utf-8")
-    found = run_now(_rehearse(text, _since(since), scope, development, store, as_json))
+    found = run_now(_rehearse(text, _since(since), (scope, development), store, as_json, reveal))
     if html is not None:
         html.write_text(page(found, file.name), "utf-8")
     if as_json:
@@ -67,8 +70,14 @@ def _since(text: str) -> int:
 
 
 async def _rehearse(
-    text: str, since_ms: int, only: str, development: bool, store: str | None, quiet: bool
+    text: str,
+    since_ms: int,
+    which: tuple[str, bool],
+    store: str | None,
+    quiet: bool,
+    reveal: bool,
 ) -> list[Rehearsal]:
+    only, development = which
     async with running(settings_of(store=store)) as core:
         await core.journal.flush(core.store)
         try:
@@ -94,7 +103,9 @@ async def _rehearse(
                 pool = number * 2 + development
                 progress = functools.partial(bar.advance, bar.add_task(name, total=None))
                 later = compile_plan(config)
-                out.append(await rehearse(core, name, pool, plan, later, since_ms, progress))
+                out.append(
+                    await rehearse(core, name, pool, plan, later, since_ms, progress, reveal)
+                )
         return out
 
 
@@ -116,10 +127,22 @@ def _show(r: Rehearsal) -> None:
     ):
         table.add_row(label, str(before), str(after))
     console.print(table)
-    colour = "red" if r.merged_known else "green"
+    colour = "red" if r.merged_known else "yellow" if r.risky else "green"
     console.print(f"[{colour}]{verdict(r)}[/]", highlight=False)
     for name, count in sorted(r.by.items(), key=lambda item: -item[1]):
         console.print(f"  {count} through {name}", highlight=False)
+    for name, count in r.risks.items():
+        console.print(f"  risk: {count} merges: {RISKS[name]}", highlight=False, soft_wrap=True)
+    _show_values(r)
     for example in r.examples[:5]:
-        people = ", ".join(example.people)
-        console.print(f"  {example.kind}: {people}", highlight=False, soft_wrap=True)
+        text = f"  {example.kind}: {', '.join(example.people)}, through {through(example)}"
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _show_values(r: Rehearsal) -> None:
+    if not r.values:
+        return
+    table = Table("decided by", "value", "merges", "splits", "known people who share it")
+    for v in r.values[:10]:
+        table.add_row(v.type, escape(v.value), str(v.merges), str(v.splits), str(v.shared_by or ""))
+    console.print(table)

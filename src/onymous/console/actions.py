@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from onymous.console.masking import mask
 from onymous.console.site import Problem, Site, Visit, label
 from onymous.flows.aliases import AliasRequest
 from onymous.flows.answers import Question
 from onymous.flows.merging import Actor
 from onymous.rules.aliases import window
 from onymous.rules.errors import UnknownMpid
+from onymous.rules.masking import mask
 
 MOST_REASON = 500
 

@@ -6,11 +6,11 @@ import hashlib
 import re
 from typing import Any
 
+from onymous.rules.masking import mask
+
 _ADDRESS = re.compile(r"[\w.+'-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,4}")
 #: seven digits or more, as phones and cards are written; a date is none
 _NUMBER = re.compile(r"(?<!\d)(?!\d{4}-\d\d-\d\d\b)\+?\d(?:[ ()/.-]?\d){6,30}")
-#: values shorter than this are masked whole
-_SHORT = 7
 #: text of a batch that says what happened, not to whom: shown as it is
 _PLAIN = frozenset(
     {
@@ -58,14 +58,6 @@ _PERSONAL = frozenset(
 )
 #: keys that may stand below those and still say nothing of a person
 _KINDS = frozenset({"identity_type", "user_attribute_name"})
-
-
-def mask(text: str) -> str:
-    """Return a value as it is shown before it is revealed: a***@x.io, ****42."""
-    local, at, domain = text.rpartition("@")
-    if at and local and "." in domain and "@" not in local:
-        return f"{local[0]}***@{domain}"
-    return f"****{text[-2:]}" if len(text) >= _SHORT else "****"
 
 
 def scrubbed(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from starlette.responses import JSONResponse, Response
 
-from onymous.console.masking import mask, masked_json
+from onymous.console.masking import masked_json
 from onymous.console.site import HEADERS, Place, Problem, Site, Visit, label
 from onymous.console.view import (
     Shown,
@@ -21,6 +21,7 @@ from onymous.console.view import (
 )
 from onymous.flows.finding import Hit
 from onymous.rules.identity_types import TYPES
+from onymous.rules.masking import mask
 
 MOST_QUERY, MOST_REASON = 256, 500
 #: entries of the audit on one page

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from onymous.console.graph import draw
-from onymous.console.masking import Handles, mask, scrubbed
+from onymous.console.masking import Handles, scrubbed
 from onymous.console.site import label
 from onymous.flows.history import Changed, Happened
 from onymous.flows.profiles import Named, ProfileView
 from onymous.flows.tenants import Names
 from onymous.flows.timeline import Item, Sent
 from onymous.rules.identity_types import BY_NAME
+from onymous.rules.masking import mask
 from onymous.rules.profiles import Person
 
 #: reserved attributes come first, in this order

@@ -103,7 +103,7 @@ class Journal:
     ) -> None:
         """Note an identify, login, logout, feed row or batch, and whom it found."""
         source = question.caller.input
-        key = (pool, question.op, source, question.key_only, *keys, *keys.values())
+        key = (pool, question.op, source, question.key_only, pid, *keys, *keys.values())
         held = self._held.get(key)
         if held is None:
             if len(self._held) >= MOST_HELD:

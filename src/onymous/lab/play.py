@@ -32,10 +32,13 @@ class BadRequest(ValueError):
 
 
 @asynccontextmanager
-async def stage(store: str = "") -> AsyncIterator[Core]:
-    """Open a store to play on: a new one in a throw-away folder, or the one given."""
+async def stage(store: str = "", *, journal: bool = False) -> AsyncIterator[Core]:
+    """Open a store to play on: a new one in a throw-away folder, or the one given.
+
+    With its journal on, what was played can be rehearsed under other rules.
+    """
     with tempfile.TemporaryDirectory(prefix="onymous-play-") as folder:
-        flags: dict[str, object] = {"store": store or f"sqlite:{folder}/store", "journal": False}
+        flags: dict[str, object] = {"store": store or f"sqlite:{folder}/store", "journal": journal}
         flags["master_key_file"] = f"{folder}/master.key"
         async with running(load(flags, environ={})) as core:
             yield core
@@ -110,6 +113,7 @@ class _Player:
             known=request.known_identities,
             now_ms=request.at_ms,
             previous=previous if request.op != "feed" else None,
+            request_id=request.request_id if core.journal.on else None,
         )
         if request.op == "modify":
             wanted = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from onymous.lab.rehearse import Example, Rehearsal
+from onymous.lab.rehearsed import RISKS, Deciding, Example, Listed, Rehearsal
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--soft:#6b7280;--line:#8884;
@@ -49,8 +49,12 @@ def verdict(r: Rehearsal) -> str:
     if r.splits:
         parts.append(f"{r.splits} people would become several")
     text = " and ".join(parts) + "."
+    if r.risky:
+        text += f" {r.risky} of these groups may put two people together: look at them."
     if r.merged_known:
-        text += f" {r.merged_known} of these groups join people who have logged in: look at them."
+        text += f" {r.merged_known} of them join people who have logged in."
+    if r.split_known:
+        text += f" {r.split_known} of those who become several have logged in on both sides."
     return text
 
 
@@ -60,8 +64,9 @@ def _scope(r: Rehearsal) -> str:
         f"<h2>{escape(r.scope)} ({r.environment})</h2><p{warn}>{escape(verdict(r))}</p>"
         f"{_pair('people', r.people_before, r.people_after)}"
         f"{_pair('known people', r.known_before, r.known_after)}"
-        f"<h3>What decides</h3>{_bars(r.by)}"
-        "<h3>Risk of mixing</h3><table><tr><th></th><th>today</th><th>then</th></tr>"
+        f"<h3>What decides</h3>{_bars(r.by)}{_values(r.values)}"
+        f"<h3>Risk of mixing</h3>{_risks(r)}"
+        "<table><tr><th></th><th>today</th><th>then</th></tr>"
         f"<tr><td>people with several values of a login or unique type</td>"
         f'<td class="n">{r.several_before}</td><td class="n">{r.several_after}</td></tr>'
         f"{_shared(r)}</table>"
@@ -97,6 +102,37 @@ def _bars(by: dict[str, int]) -> str:
     return f'<div class="pair">{rows}</div>'
 
 
+def through(one: Listed) -> str:
+    """Return the values that decide a merge or a split."""
+    return ", ".join(f"{v.type} {v.value}" for v in one.values) or "no identity"
+
+
+def _values(values: list[Deciding]) -> str:
+    if not values:
+        return ""
+    rows = "".join(
+        f'<tr><td>{escape(v.type)}</td><td>{escape(v.value)}</td><td class="n">{v.merges}</td>'
+        f'<td class="n">{v.splits}</td><td class="n">{v.shared_by or ""}</td></tr>'
+        for v in values
+    )
+    return (
+        "<table><tr><th>type</th><th>value</th><th>merges</th><th>splits</th>"
+        f"<th>known people who share it</th></tr>{rows}</table>"
+    )
+
+
+def _risks(r: Rehearsal) -> str:
+    if not r.merges:
+        return '<p class="soft">Nobody is put together with anybody.</p>'
+    rows = "".join(
+        f'<tr><td>{escape(RISKS[name])}</td><td class="n">{count}</td></tr>'
+        for name, count in r.risks.items()
+    )
+    return (
+        f"<p>{r.risky} of {r.merges} merges may put two people together.</p><table>{rows}</table>"
+    )
+
+
 def _shared(r: Rehearsal) -> str:
     out = ""
     for name in sorted({*r.shared_before, *r.shared_after}):
@@ -111,7 +147,8 @@ def _shared(r: Rehearsal) -> str:
 def _example(e: Example) -> str:
     people = ", ".join(map(escape, e.people)) or "unknown"
     what = "become one" if e.kind == "merge" else f"becomes {e.into}"
+    risks = "".join(f'<p class="warn">{escape(RISKS[risk])}</p>' for risk in e.risks)
     return (
-        f"<details><summary>{people} {what}, through {escape(e.decided_by)}</summary>"
-        f"<pre>{escape(chr(10).join(e.trace))}</pre></details>"
+        f"<details><summary>{people} {what}, through {escape(through(e))}</summary>"
+        f"{risks}<pre>{escape(chr(10).join(e.trace))}</pre></details>"
     )

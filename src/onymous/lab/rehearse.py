@@ -8,84 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-
-import msgspec
 
 from onymous.app import Core, running
 from onymous.flows.answers import Answer, Question
-from onymous.flows.identity import NAME_OF, Resolve
+from onymous.flows.identity import CODE_OF, NAME_OF, Resolve
 from onymous.flows.journal import Noted, read_journal
 from onymous.flows.loading import all_records
 from onymous.flows.modify import Wanted, change_identities
 from onymous.flows.tenants import Caller
+from onymous.lab.rehearsed import (
+    SHARED,
+    Comparison,
+    Grouping,
+    Pair,
+    Rehearsal,
+    decided_by,
+    told,
+)
 from onymous.rules.errors import Refusal
-from onymous.rules.identifiers import clean
+from onymous.rules.identifiers import BY_CODE, clean, clean_value
 from onymous.rules.records import mask_of
-from onymous.rules.strategies import Plan
+from onymous.rules.strategies import USER_MASK, Plan
 from onymous.rules.trace import lines
 from onymous.settings import load
 
 PAGE = 2_000
 #: requests under way at once, in order
 TOGETHER = 256
-#: examples told in full
-EXAMPLES = 20
-#: a device identity on more known people than this is a shared one
-SHARED = 3
-
-
-class Grouping(msgspec.Struct):
-    """Who is who after a replay: request -> person (a number of the replay), and how."""
-
-    people: dict[int, int] = {}
-    #: request -> type that decided
-    by: dict[int, str] = {}
-    traces: dict[int, list[str]] = {}
-    #: people with a login id
-    known: set[int] = set()
-    #: identity type -> number of values held by more than `SHARED` known people
-    shared: dict[str, int] = {}
-    #: people holding several values of a type people have one of
-    several: int = 0
-
-
-class Example(msgspec.Struct, kw_only=True):
-    """People who would be merged or split, told for a person."""
-
-    kind: str
-    #: people before (split: the one), as MPIDs of today
-    people: list[str]
-    #: into how many
-    into: int
-    decided_by: str
-    trace: list[str]
-
-
-class Rehearsal(msgspec.Struct, kw_only=True):
-    """What new rules would make of the past."""
-
-    scope: str
-    environment: str
-    requests: int
-    people_before: int
-    people_after: int
-    known_before: int
-    known_after: int
-    #: groups of people who would become one, and people who would become several
-    merges: int
-    splits: int
-    merged_known: int
-    #: which identity type decides the merges and splits
-    by: dict[str, int]
-    #: identity values on many known people, per type, before and after
-    shared_before: dict[str, int]
-    shared_after: dict[str, int]
-    #: people holding several values of a login or unique type, before and after
-    several_before: int
-    several_after: int
-    examples: list[Example]
 
 
 async def journal_of(core: Core, pool: int, since_ms: int) -> AsyncIterator[list[Noted]]:
@@ -108,12 +59,30 @@ async def rehearse(
     tomorrow: Plan,
     since_ms: int,
     progress: Callable[[int], None],
+    reveal: bool = False,
 ) -> Rehearsal:
+    """Replay the journal of a pool under both plans and tell what differs.
+
+    `reveal` shows the identity values that decide as they are; else they are masked.
+    """
+    found = await compared(core, pool, (today, tomorrow), since_ms, progress, reveal)
+    return told(found, name, "development" if pool % 2 else "production")
+
+
+async def compared(
+    core: Core,
+    pool: int,
+    plans: tuple[Plan, Plan],
+    since_ms: int,
+    progress: Callable[[int], None],
+    reveal: bool = False,
+) -> Comparison:
     """Replay the journal of a pool under both plans and compare."""
-    before = await _replayed(core, pool, today, since_ms, progress)
-    after = await _replayed(core, pool, tomorrow, since_ms, progress)
-    told = await _people_now(core, pool, since_ms)
-    return _compare(core, name, pool, before, after, told)
+    single = plans[0].login | plans[0].unique | plans[1].login | plans[1].unique
+    before = await _replayed(core, pool, plans[0], single, since_ms, progress)
+    after = await _replayed(core, pool, plans[1], single, since_ms, progress)
+    now = await _people_now(core, pool, since_ms)
+    return Comparison(before, after, now, core.mpids.text, reveal)
 
 
 async def _people_now(core: Core, pool: int, since_ms: int) -> dict[int, int]:
@@ -125,7 +94,12 @@ async def _people_now(core: Core, pool: int, since_ms: int) -> dict[int, int]:
 
 
 async def _replayed(
-    core: Core, pool: int, plan: Plan, since_ms: int, progress: Callable[[int], None]
+    core: Core,
+    pool: int,
+    plan: Plan,
+    single: int,
+    since_ms: int,
+    progress: Callable[[int], None],
 ) -> Grouping:
     with tempfile.TemporaryDirectory(prefix="onymous-rehearsal-") as folder:
         flags = {"store": f"sqlite:{folder}/store", "journal": False}
@@ -136,7 +110,7 @@ async def _replayed(
                     await replay.take(item)
                     progress(1)
             await replay.settled()
-            await replay.conclude()
+            await replay.conclude(single)
             return replay.out
 
 
@@ -214,8 +188,10 @@ class Replay:
         if item.body.pid is not None:
             self._now[item.body.pid] = pid
         if answer.trace is not None:
-            found = [step.type for step in answer.trace.steps if step.left]
-            self.out.by[item.id] = found[-1] if found else "none"
+            kind = decided_by(answer.trace)
+            if kind is not None:
+                code = CODE_OF[kind]
+                self.out.by[item.id] = (code, self._key(code, item.body.keys.get(code, "")))
             self.out.traces[item.id] = lines(answer.trace)
 
     async def settled(self) -> None:
@@ -224,101 +200,22 @@ class Replay:
         await asyncio.gather(*waiting.values())
         await asyncio.sleep(0)
 
-    async def conclude(self) -> None:
-        """Look at the people the replay ended with."""
-        holders: dict[tuple[int, str], int] = Counter()
+    def _key(self, code: int, key: str) -> str:
+        """Return a value of the journal as these rules fold it."""
+        return clean_value(BY_CODE[code], key, self.plan.folding) or key
+
+    async def conclude(self, single: int) -> None:
+        """Look at the people the replay ended with; `single`: types people have one value of."""
+        holders: dict[Pair, int] = Counter()
         async with self.stage.store.read() as session:
             records = await all_records(session)
-        single = self.plan.login | self.plan.unique
         for record in records:
-            if not mask_of(record) & (self.plan.login or ~0):
+            counts = Counter(v.code for v in record.values if single >> v.code & 1)
+            if any(n > 1 for n in counts.values()):
+                self.out.several.add(record.pid)
+            if not mask_of(record) & (self.plan.login or USER_MASK):
                 continue
             self.out.known.add(record.pid)
-            counts = Counter(v.code for v in record.values if single >> v.code & 1)
-            self.out.several += any(n > 1 for n in counts.values())
             for value in record.values:
                 holders[value.code, value.key] += 1
-        shared: dict[str, int] = Counter()
-        for (code, _), count in holders.items():
-            if count > SHARED:
-                shared[NAME_OF[code]] += 1
-        self.out.shared = dict(shared)
-
-
-class _Comparison:
-    """Who became whom between two replays."""
-
-    def __init__(self, core: Core, before: Grouping, after: Grouping, told: dict[int, int]) -> None:
-        self._core, self._told = core, told
-        self.before, self.after = before, after
-        olds: dict[int, set[int]] = defaultdict(set)
-        news: dict[int, set[int]] = defaultdict(set)
-        #: (person before, person after) -> a request that shows it
-        self._sample: dict[tuple[int, int], int] = {}
-        for request, old in before.people.items():
-            new = after.people.get(request)
-            if new is not None:
-                olds[new].add(old)
-                news[old].add(new)
-                self._sample[old, new] = request
-        self.merges = {new: some for new, some in olds.items() if len(some) > 1}
-        self.splits = {old: some for old, some in news.items() if len(some) > 1}
-
-    def by(self) -> dict[str, int]:
-        """Count which type decides the merges and splits."""
-        out: dict[str, int] = Counter()
-        for new, some in self.merges.items():
-            out[self.after.by.get(self._sample[max(some), new], "none")] += 1
-        for old, some in self.splits.items():
-            out[self.before.by.get(self._sample[old, max(some)], "none")] += 1
-        return dict(out)
-
-    def examples(self) -> list[Example]:
-        """Tell some of the merges and splits in full."""
-        out = []
-        for new, some in list(self.merges.items())[:EXAMPLES]:
-            pairs = [(old, new) for old in some]
-            out.append(self._example("merge", pairs, (max(some), new), 1))
-        for old, some in list(self.splits.items())[:EXAMPLES]:
-            pairs = [(old, new) for new in some]
-            out.append(self._example("split", pairs, (old, max(some)), len(some)))
-        return out
-
-    def _example(
-        self, kind: str, pairs: list[tuple[int, int]], last: tuple[int, int], into: int
-    ) -> Example:
-        requests = [self._sample[pair] for pair in pairs]
-        people = {self._core.mpids.text(self._told[r]) for r in requests if r in self._told}
-        request = self._sample[last]
-        return Example(
-            kind=kind,
-            people=sorted(people),
-            into=into,
-            decided_by=self.after.by.get(request, "none"),
-            trace=self.after.traces.get(request, []),
-        )
-
-
-def _compare(
-    core: Core, name: str, pool: int, before: Grouping, after: Grouping, told: dict[int, int]
-) -> Rehearsal:
-    found = _Comparison(core, before, after, told)
-    merged_known = sum(len(some & before.known) > 1 for some in found.merges.values())
-    return Rehearsal(
-        scope=name,
-        environment="development" if pool % 2 else "production",
-        requests=len(before.people),
-        people_before=len(set(before.people.values())),
-        people_after=len(set(after.people.values())),
-        known_before=len(before.known),
-        known_after=len(after.known),
-        merges=len(found.merges),
-        splits=len(found.splits),
-        merged_known=merged_known,
-        by=found.by(),
-        shared_before=before.shared,
-        shared_after=after.shared,
-        several_before=before.several,
-        several_after=after.several,
-        examples=found.examples(),
-    )
+        self.out.shared = {pair: count for pair, count in holders.items() if count > SHARED}

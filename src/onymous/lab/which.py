@@ -187,10 +187,10 @@ def percent(share: float) -> str:
     return f"{share * 100:.1f}%"
 
 
-def filled(page: str, figures: str) -> str:
+def filled(page: str, figures: str, begin: str = BEGIN, end: str = END) -> str:
     """Return the page with these figures in their place; raises ValueError where it has none."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no {BEGIN} and {END}")
-    return f"{head}{BEGIN}\n\n{figures}\n{END}{tail}"
+    head, found, rest = page.partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the page has no {begin} and {end}")
+    return f"{head}{begin}\n\n{figures}\n{end}{tail}"
