@@ -103,7 +103,8 @@ class Journal:
     ) -> None:
         """Note an identify, login, logout, feed row or batch, and whom it found."""
         source = question.caller.input
-        key = (pool, question.op, source, question.key_only, pid, *keys, *keys.values())
+        # whom it found is last: found again, another person says something new
+        key = (pool, question.op, source, question.key_only, *keys, *keys.values(), pid)
         held = self._held.get(key)
         if held is None:
             if len(self._held) >= MOST_HELD:
@@ -198,8 +199,8 @@ def _row(key: _Key, item: _Held) -> tuple[object, ...]:
     item.digest = hashlib.blake2b(_encode(key), digest_size=16).digest()
     body = item.body
     if body is None:
-        half = (len(key) - 4) // 2
-        known: Any = dict(zip(key[4 : 4 + half], key[4 + half :], strict=True))
+        half = (len(key) - 5) // 2
+        known: Any = dict(zip(key[4 : 4 + half], key[4 + half : -1], strict=True))
         body = Body(known, item.previous, bool(key[3]), item.pid)
     return (
         item.digest,
