@@ -186,6 +186,10 @@ async def isolated(it: Running, anonymous: str, known: str) -> None:
     assert attributes(profile) == {"member"}
     assert not any(p.consent for p in profile.workspaces.values())
     assert profile.lifetime_value == 30
+    # the device is theirs only by what they did after they registered
+    devices = [d for p in profile.workspaces.values() for d in p.devices]
+    assert devices and all(d.first_ms >= profile.created_ms for d in devices)
+    assert all(n.first_ms >= profile.created_ms for n in profile.device_identities)
     names, visitor = await events(it, anonymous)
     assert names == set("ABC") and attributes(visitor) == {"visitor"}
     assert {n.type for n in visitor.user_identities} == set()

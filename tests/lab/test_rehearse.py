@@ -72,10 +72,14 @@ async def test_what_changes_and_what_does_not(place: Any, tmp_path: pathlib.Path
         seen = await rehearse(core, "x", pool, caller.plan, wider, 0, steps.append, reveal=True)
         assert [v.value for v in seen.values] == ["a@x.io"]
         assert "a@x.io" not in msgspec.json.encode(found).decode()
-        assert "email a@x.io" in page([seen], "new.yaml")
+        assert "Email a@x.io" in page([seen], "new.yaml")
         html = page([found], "new.yaml")
-        assert "email a***@x.io" in html and "a@x.io" not in html
-        assert "would become one each" in html and "<script" not in html and "http" not in html
+        assert "Email a***@x.io" in html and "a@x.io" not in html
+        assert (
+            "One group of people would become one person" in html
+            and "<script" not in html
+            and "http" not in html
+        )
         assert (await rehearse(core, "x", pool, wider, wider, 1 << 60, steps.append)).requests == 0
 
 
