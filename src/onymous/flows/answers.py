@@ -130,7 +130,7 @@ class Recent:
     here, in this process, for at least the last `most` requests.
     """
 
-    def __init__(self, most: int = 25_000) -> None:
+    def __init__(self, most: int = 15_000) -> None:
         self._most = most
         self._new: dict[tuple[int, str], _Short] = {}
         self._old: dict[tuple[int, str], _Short] = {}

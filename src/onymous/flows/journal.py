@@ -20,7 +20,7 @@ from onymous.store.sql import CONFLICT_DROP, CONFLICTS
 
 _encode = msgspec.msgpack.Encoder().encode
 #: entries held between two flushes; of more, new ones are left out and counted
-MOST_HELD = 50_000
+MOST_HELD = 30_000
 #: request ids held between two flushes; of more, the later ones cannot be explained afterwards
 MOST_ASKED = 10_000
 #: rows written in one transaction

@@ -41,7 +41,7 @@ CHECKPOINT_BYTES = 4 << 20
 RESTART_BYTES = 256 << 20
 #: of the database file, mapped by the one connection that answers most questions; each mapping
 #: counts once more as resident memory
-MAPPED_BYTES = 64 << 20
+MAPPED_BYTES = 48 << 20
 #: pages each connection keeps: the one that answers, the one that writes, any other
 READER_BYTES, WRITER_BYTES, OTHER_BYTES = 24 << 20, 12 << 20, 4 << 20
 #: seconds without a commit after which the WAL is emptied: it still holds what was deleted
