@@ -135,6 +135,11 @@ class Recent:
         self._new: dict[tuple[int, str], _Short] = {}
         self._old: dict[tuple[int, str], _Short] = {}
 
+    def knows(self, question: Question) -> bool:
+        """Return whether an answer was given under this request id, perhaps to another request."""
+        key = (question.caller.input, question.request_id or "")
+        return key in self._new or key in self._old
+
     def get(self, question: Question) -> Answer | None:
         """Return the answer given to an equal request, or None."""
         key = (question.caller.input, question.request_id or "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from onymous.flows.answers import Answer, Question
 from onymous.flows.desk import Desk
-from onymous.flows.identity import NAME_OF, VALUE_SEEN_MS, Resolve, Resolver, competing
+from onymous.flows.identity import CODE_OF, NAME_OF, VALUE_SEEN_MS, Resolve, Resolver, competing
 from onymous.rules.identifiers import clean, ordinary
 from onymous.rules.identity import flags_of
 from onymous.rules.obvious import obvious
@@ -46,17 +46,15 @@ class Known:
     def glance(self, record: Record, desk: Desk) -> bool:
         """Answer from the only holder of the highest value given; return whether it did."""
         question, keys = self.question, self.keys
-        given, horizon = 0, question.now_ms - VALUE_SEEN_MS
+        given = 0
         for code in keys:
             given |= 1 << code
-        for value in record.values:
-            # when a value was seen is kept to the day, and must be written then
-            if value.last_ms < horizon and keys.get(value.code) == value.key:
-                return False
         plan = question.caller.plan
         if record.flags & SHARED and competing(record, plan):
             return False  # being seen may decide a tie, and is written at once
-        if not (has := obvious(record, keys, given, plan)):
+        # when a value was seen is kept to the day, and must be written then
+        has = obvious(record, keys, given, plan, question.now_ms - VALUE_SEEN_MS)
+        if not has:
             return False
         resolver, pid = self._resolver, record.pid
         desk.seen.touch(pid, question.now_ms)
@@ -108,6 +106,8 @@ class _Now(Known):
 def given_of(keys: dict[int, str], question: Question) -> dict[str, str]:
     """Return the identities as they were given, in type order; ordinary ones only."""
     known = question.known
+    if len(keys) == len(known) and list(keys) == [CODE_OF[name] for name in known]:
+        return known  # type: ignore[return-value]
     return {(name := NAME_OF[code]): known[name] for code in keys}  # type: ignore[misc]
 
 

@@ -184,6 +184,8 @@ class Resolve:
     def look(self, found: Found, desk: Desk) -> bool:
         """Answer a person already known, or one who is not there, from the snapshot."""
         plan, ask, question = self._plan, self._ask, self._question
+        if not found.holders and ask.op == "identify" and not question.read_only and ask.keys:
+            return False  # nobody has any of it: who writes decides
         hot = 0
         if found.crowded:
             limit = plan.config.hot_after

@@ -62,6 +62,15 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 #: text that needs no second look: ASCII, nothing to trim, longer than any placeholder, not too
 #: long, and not beginning like a zero id
 _ORDINARY = re.compile("[!-,./1-z|}~][ -~]{8,254}[!-~]").fullmatch
+#: type name -> code, and whether its values are folded always (1), where e-mails are (2), or need a
+#: second look (3)
+_QUICK = {
+    kind.name: (
+        kind.code,
+        3 if kind.name in _PHONES else 1 if kind.guid else 2 * (kind.name == "email"),
+    )
+    for kind in TYPES
+}
 #: from here on a float no longer tells neighbouring whole numbers apart
 _INEXACT = 2.0**53
 #: a whole number of more bits has more than MOST_CHARACTERS digits
@@ -189,19 +198,22 @@ def ordinary(
     keys: dict[int, str] = {}
     last, in_order, fold = 0, True, folding.email_lower
     for name, value in given.items():
-        kind = BY_NAME.get(name)
-        if kind is None:
+        quick = _QUICK.get(name)
+        if quick is None:
             return None
         if value is None:
             continue
         if not isinstance(value, str) or not _ORDINARY(value):
             return None
-        code = kind.code
-        in_order, last = in_order and last <= code, code
-        if kind.guid or (fold and name == "email"):
-            value = value.lower()
-        elif name in _PHONES:
-            return None
+        code, how = quick
+        if code < last:
+            in_order = False
+        last = code
+        if how:
+            if how == 3:
+                return None
+            if how == 1 or fold:
+                value = value.lower()
         if blocked and (name, value) in blocked:
             return None
         keys[code] = value

@@ -128,8 +128,9 @@ class SqliteTransaction(SqliteSession):
     async def replays(self, keys: Sequence[tuple[int, bytes]]) -> dict[tuple[int, bytes], Kept]:
         """Return the kept answers of requests."""
         out: dict[tuple[int, bytes], Kept] = {}
+        execute: Callable[..., Any] = self._db.cursor().execute
         for key in keys:
-            for digest, answer in self._db.execute(sql.REPLAY_GET, key):
+            for digest, answer in execute(sql.REPLAY_GET, key).fetchall():
                 out[key] = Kept(digest, answer)
         return out
 

@@ -78,7 +78,7 @@ class Glances:
         label = first_label(op, plan, pool, keys) if keys else None
         if label is None or keys is None:
             return False
-        if question.request_id is not None and self.resolver.recent.get(question) is not None:
+        if question.request_id is not None and self.resolver.recent.knows(question):
             return False  # a repeat
         address = client_address(self._trusted, request.client, headers)
         asked = _Asked(self, request, who, address, question, pool, keys)
@@ -134,7 +134,8 @@ class _Asked(Known):
         pool: int,
         keys: dict[int, str],
     ) -> None:
-        super().__init__(glances.resolver, question, pool, keys)
+        self._resolver, self.question = glances.resolver, question
+        self.pool, self.keys = pool, keys
         self._glances, self._request, self._who, self._address = glances, request, who, address
         self._began = time.perf_counter() if glances.timed() else 0.0
 
