@@ -200,7 +200,8 @@ def two_processes(bench: Bench) -> Iterator[Line]:
             goal=f">= {goal:.1f}x of one",
             measured=f"{ratio:.2f}x",
             met=ratio >= goal,
-            detail=f"{middle(two):,.0f}/s against {middle(one):,.0f}/s; the load generator shares"
+            detail=f"{middle(two):,.0f}/s at {middle(two, 'cpu_us'):.1f} us CPU against"
+            f" {middle(one):,.0f}/s at {middle(one, 'cpu_us'):.1f} us; the load generator shares"
             " the cores",
         )
 
