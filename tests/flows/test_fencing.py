@@ -14,9 +14,12 @@ from tests.web.serving import TENANTS, running
 
 from onymous.commands.reresolving import carry_over
 from onymous.flows import importing
+from onymous.flows.aliases import AliasRequest, request_alias
+from onymous.flows.answers import Question
 from onymous.flows.fencing import FENCE, Fence, RulesChanged, announced
 from onymous.flows.files import Ready
 from onymous.flows.merging import Actor
+from onymous.rules.errors import Busy
 from onymous.store import sql
 
 OLD, NEW = object(), object()
@@ -117,3 +120,61 @@ async def test_an_announcement_ends_with_its_change(place: Any, tmp_path: pathli
         assert seen[0] > 0 and core.directory.fenced_until == 0
         async with core.store.read() as session:
             assert await session.rows(sql.META_GET, FENCE) == []
+
+
+async def test_one_announcement_does_not_end_another(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        core, seen = it.server.core, []
+
+        async def until() -> int:
+            await core.directory.refresh_if_changed()
+            return int(core.directory.fenced_until)
+
+        async def inner() -> None:
+            assert await until()
+
+        async def outer() -> None:
+            await announced(core.store, inner, 0.0)
+            seen.append(await until())
+
+        await announced(core.store, outer, 0.0)
+        assert seen[0] > 0 and await until() == 0
+        async with core.store.read() as session:
+            assert not await session.rows("SELECT name FROM meta WHERE name LIKE 'rules_fence%'")
+
+
+async def test_merges_and_aliases_ask_whether_their_rules_are_in_force(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    """A scope that keeps profiles apart by now gets no merge by the rules it had."""
+    text = TENANTS.replace(
+        "others: {strategy: profile_conversion, login: [customerid], unique: [customerid]}",
+        "others: {strategy: profile_isolation, login: [customerid], unique: [customerid]}",
+    )
+    async with running(place, tmp_path) as it:
+        core = it.server.core
+        mpids = []
+        for n in (1, 2):
+            reply = await it.ask("identify", {"customerid": str(n)}, who="stranger")
+            mpids.append(reply.json()["mpid"])
+        caller = core.directory.find("stranger-api-key")
+        assert caller is not None
+        actor = Actor(name="Helen", reason="one", now_ms=5)
+        await carry_over(core, text, actor, 0.0, quiet=True)
+        await core.directory.refresh_if_changed()
+        pool = caller.pool("production")
+        with pytest.raises(Busy):
+            await core.merging.merge(caller.plan, pool, *mpids, actor)
+        question = Question(op="alias", caller=caller, environment="production", known={}, now_ms=9)
+        wanted = AliasRequest(
+            source_mpid=mpids[0],
+            destination_mpid=mpids[1],
+            start_unixtime_ms=1,
+            end_unixtime_ms=8,
+            scope="mpid",
+        )
+        with pytest.raises(Busy):
+            await request_alias(core.resolver, core.store, question, wanted)
+        async with core.store.read() as session:
+            assert not await session.rows("SELECT id FROM merge")
+            assert not await session.rows("SELECT id FROM alias")

@@ -16,6 +16,7 @@ from onymous.flows.credentials import transact
 from onymous.flows.fencing import announced
 from onymous.flows.merging import Actor
 from onymous.flows.reresolve import Carried, Reresolve
+from onymous.flows.rule_changes import undisturbed
 from onymous.lab.reresolve import planned
 from onymous.rules.reresolving import Part
 from onymous.rules.strategies import ScopeConfig, compile_plan
@@ -120,7 +121,11 @@ async def _again(
     carrier = Reresolve(parts, actor, carried.change)
 
     async def work(tx: Transaction) -> None:
-        await carrier(tx, scope, config, config)
+        # between two rounds others may have changed the rules, or begun to join or split scopes
+        if await undisturbed(tx, scope, config):
+            await carrier(tx, scope, config, config)
+        else:
+            carrier.done.left = carried.left
 
     await transact(core.store, "rules.again", work)
     more = carrier.done

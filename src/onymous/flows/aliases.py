@@ -7,6 +7,7 @@ import msgspec
 from onymous.flows.answers import Answer, Question, keep, kept
 from onymous.flows.copying import copy_over
 from onymous.flows.diagnostics import storable
+from onymous.flows.fencing import in_force
 from onymous.flows.identity import CODE_OF, Resolver, request_key
 from onymous.flows.retrying import retried
 from onymous.rules.aliases import Alias, AliasOutcome, decide_alias, refuse, window
@@ -45,6 +46,8 @@ async def request_alias(
         async with store.write("alias") as tx:
             if request is not None and (again := await _again(tx, question, request)):
                 return again
+            pool = question.caller.pool(question.environment)
+            await in_force(resolver.desk.fence, tx, pool, question.caller.plan)
             made = await _decide(tx, question, alias, wanted.copy)
             if made.refusal is None and request is not None:
                 where = (question.caller.input, request, question.now_ms)

@@ -11,7 +11,9 @@ from onymous.flows import tenancy
 from onymous.flows.config_text import text_of
 from onymous.flows.configure import apply
 from onymous.flows.merging import Actor
-from onymous.flows.reresolve import Carried, RuleChange, Unresolve, rule_change
+from onymous.flows.reresolve import Carried, Unresolve
+from onymous.flows.rule_changes import RuleChange, moved_since, rule_change
+from onymous.flows.versions import newest as newest_version
 from onymous.rules.errors import CannotUndo, NotFound
 from onymous.rules.records import ERASED, Record
 from onymous.rules.strategies import ScopeConfig
@@ -41,8 +43,8 @@ async def pool_pages(session: Session, pool: int) -> AsyncIterator[list[Record]]
         yield [r for r in map(unpack_record, rows) if not r.flags & ERASED]
 
 
-async def _undoable(store: Store, number: int) -> tuple[RuleChange, str]:
-    """Return a change and the document its undoing applies; raises why it cannot be undone."""
+async def _undoable(store: Store, number: int) -> tuple[int, str]:
+    """Return the version in force and the document an undoing applies; raises why it cannot."""
     async with store.read() as session:
         rows = await session.rows(rules_sql.CHANGE_BY_ID, number)
         if not rows:
@@ -50,6 +52,8 @@ async def _undoable(store: Store, number: int) -> tuple[RuleChange, str]:
         change = rule_change(rows[0])
         newest = (await session.rows(rules_sql.CHANGE_STANDING, change.scope))[0][0]
         state, ids = await tenancy.read_state(session)
+        version = await newest_version(session)
+        moved = await moved_since(session, number)
     name = next(n for n, s in ids.scopes.items() if s == change.scope)
     if change.undone_ms is not None:
         raise CannotUndo(what="it is undone already")
@@ -57,8 +61,10 @@ async def _undoable(store: Store, number: int) -> tuple[RuleChange, str]:
         raise CannotUndo(what=f"the rules were changed again, undo rules:{newest} first")
     if state.scopes[name] != change.became:
         raise CannotUndo(what="the scope's settings were changed since; bring those back first")
+    if moved:
+        raise CannotUndo(what=f"scope change {moved} took people along, undo that first")
     state.scopes[name] = change.was
-    return change, text_of(state)
+    return version, text_of(state)
 
 
 async def take_back(
@@ -72,10 +78,11 @@ async def take_back(
 ) -> Carried:
     """Give people and rules back as they were before a change of rules.
 
-    Raises `NotFound`, `CannotUndo` where the rules changed again since, `DependsOn` where a value
-    moved again (`keep_later`: such people are left as they are).
+    Raises `NotFound`, `CannotUndo` where the rules changed again since or a join or split took
+    people along, `DependsOn` where a value moved again (`keep_later`: such people are left as they
+    are), `ConfigChanged` where somebody else was faster.
     """
-    _, document = await _undoable(store, number)
+    version, document = await _undoable(store, number)
     back = Unresolve(number, actor, keep_later=keep_later)
 
     async def around(tx: Transaction, scope: int, was: ScopeConfig, becomes: ScopeConfig) -> None:
@@ -91,6 +98,7 @@ async def take_back(
             actor=actor.name,
             reason=f"undo of rules:{number}: {actor.reason}"[:500],
             now_ms=actor.now_ms,
+            expected=version,
             around=around,
         )
     except _Seen:

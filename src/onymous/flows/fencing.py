@@ -8,12 +8,14 @@ looked for a while. Requests caught by the change itself are answered 503 and co
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from onymous.flows import tenancy
 from onymous.flows.credentials import transact
+from onymous.rules.errors import Busy
 from onymous.store import sql
 from onymous.store import tenants_sql as tenants
 from onymous.store.port import Store, StoreError, Transaction
@@ -109,18 +111,37 @@ class Fence:
         self._looked = time.monotonic()
 
 
+async def in_force(fence: Fence | None, tx: Transaction, pool: int, plan: object) -> None:
+    """Hold the rules a transaction outside the desk is decided by; raises `Busy` for old ones."""
+    if fence is None:
+        return
+    try:
+        await fence.hold(tx, [(pool // 2, plan)])
+    except RulesChanged:
+        raise Busy() from None
+
+
 async def announced(
     store: Store, work: Callable[[], Awaitable[None]], grace_s: float = GRACE_S
 ) -> None:
-    """Announce a change of rules, wait until everybody knows, do it."""
+    """Announce a change of rules, wait until everybody knows, do it.
+
+    Several may be announced at once; writers look until the last one is over.
+    """
+    mine = f"{FENCE} {secrets.token_hex(8)}"
 
     async def announce(tx: Transaction) -> None:
-        until = time.time_ns() // 1_000_000 + HOLDS_MS
-        await tx.run(sql.META_PUT, FENCE, b"%d" % until)
+        until = b"%d" % (time.time_ns() // 1_000_000 + HOLDS_MS)
+        await tx.run(sql.META_PUT, mine, until)
+        await tx.run(sql.META_PUT, FENCE, until)
         await tenancy.changed(tx)
 
     async def over(tx: Transaction) -> None:
-        await tx.run(tenants.FENCE_DROP)
+        await tx.run(tenants.FENCE_END, mine)
+        now = time.time_ns() // 1_000_000
+        others = [int(bytes(row[1])) for row in await tx.rows(tenants.FENCES)]
+        if not any(until > now for until in others):
+            await tx.run(tenants.FENCE_DROP)
         await tenancy.changed(tx)
 
     await transact(store, "rules.announce", announce)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from onymous.flows.copying import take_back
+from onymous.flows.fencing import in_force
 from onymous.flows.identity import MOST_MERGES, Resolver
 from onymous.flows.profiles import ProfileView, canonical, read_profile
 from onymous.flows.retrying import retried
@@ -124,6 +125,7 @@ class Merging:
 
     async def _merge(self, plan: Plan, pool: int, one: int, two: int, actor: Actor) -> int:
         async with self._store.write("merge") as tx:
+            await in_force(self._resolver.desk.fence, tx, pool, plan)
             # whoever merges the other way round locks the same: two can never make a circle
             top = await canonical(tx, two)
             records = await _locked(tx, pool, (one, two), top)

@@ -12,9 +12,10 @@ import msgspec
 
 from onymous.flows.merging import Actor
 from onymous.flows.relaying import between, codes, loosen, relay, shared, tighten
-from onymous.flows.tenancy import decode_scope, encode
+from onymous.flows.rule_changes import moved_since, rule_change
+from onymous.flows.tenancy import encode
 from onymous.flows.working import Origin, Working
-from onymous.rules.errors import DependsOn
+from onymous.rules.errors import CannotUndo, DependsOn
 from onymous.rules.ledger import CREATED, MERGED, UNMERGED, Change, Entry
 from onymous.rules.records import ERASED, KNOWN, Record, Value
 from onymous.rules.records import MERGED as IS_MERGED
@@ -248,13 +249,15 @@ class Unresolve:
 
     def __init__(self, change: int, actor: Actor, *, keep_later: bool) -> None:
         self._change, self._actor, self._keep_later = change, actor, keep_later
+        self._scope = 0
         self.done = Carried()
 
     async def __call__(
         self, tx: Transaction, scope: int, was: ScopeConfig, becomes: ScopeConfig
     ) -> None:
         """Give back exactly what was."""
-        self.done = Carried(change=self._change)
+        self.done, self._scope = Carried(change=self._change), scope
+        await self._stand(tx, scope, was)
         old, new = compile_plan(was), compile_plan(becomes)
         for pool in (scope * 2, scope * 2 + 1):
             await loosen(tx, pool, old, new)
@@ -267,6 +270,17 @@ class Unresolve:
             await mover.part_shared(new, codes(new.unique & ~old.unique))
             await tighten(tx, pool, old, new)
         await tx.run(rules_sql.CHANGE_UNDONE, self._actor.now_ms, self._actor.name, self._change)
+
+    async def _stand(self, tx: Transaction, scope: int, was: ScopeConfig) -> None:
+        """Raise `CannotUndo` where the change does not stand, or people went along elsewhere."""
+        rows = await tx.rows(rules_sql.CHANGE_BY_ID, self._change)
+        change = rule_change(rows[0])
+        newest = (await tx.rows(rules_sql.CHANGE_STANDING, scope))[0][0]
+        if change.scope != scope or newest != self._change or change.became != was:
+            raise CannotUndo(what="the rules were changed again meanwhile")
+        moved = await moved_since(tx, self._change)
+        if moved:
+            raise CannotUndo(what=f"scope change {moved} took people along, undo that first")
 
     async def _parts(self, tx: Transaction, plan: Plan) -> None:
         after = 0
@@ -316,8 +330,10 @@ class Unresolve:
                 giving.setdefault(key, set()).add(step.pid)
         for step in steps:
             record = working.records.get(step.pid)
-            if record is None:
+            if record is None or record.flags & ERASED:
                 return "an erasure"
+            if record.pool // 2 != self._scope:
+                return "a move to another scope"
             remove, add = _back(step)
             if not all(record.holds(*key) for key in remove):
                 return "a value that moved again"
@@ -363,31 +379,3 @@ def _back(step: Step) -> tuple[list[Key], list[Value]]:
     became = {(v.code, v.key) for v in step.became}
     remove = sorted(became - was)
     return remove, [v for v in step.was if (v.code, v.key) not in became]
-
-
-class RuleChange(msgspec.Struct, kw_only=True):
-    """A change of rules that was applied to history, as it is listed."""
-
-    id: int
-    at_ms: int
-    scope: int
-    actor: str
-    reason: str
-    undone_ms: int | None = None
-    was: ScopeConfig
-    became: ScopeConfig
-
-
-def rule_change(row: Row) -> RuleChange:
-    """Return a row of changes of rules."""
-    number, at, scope, actor, reason, was, became, undone = row
-    return RuleChange(
-        id=number,
-        at_ms=at,
-        scope=scope,
-        actor=actor,
-        reason=reason,
-        undone_ms=undone,
-        was=decode_scope(was),
-        became=decode_scope(became),
-    )

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 CHANGE_ADD = (
-    "INSERT INTO rule_change (at, scope, actor, reason, was, became) VALUES (?, ?, ?, ?, ?, ?)"
-    " RETURNING id"
+    "INSERT INTO rule_change (at, scope, actor, reason, was, became, scope_change)"
+    " SELECT ?, ?, ?, ?, ?, ?, coalesce(max(s.id), 0) FROM scope_change s RETURNING id"
 )
 CHANGE = "id, at, scope, actor, reason, was, became, undone"
 CHANGES = f"SELECT {CHANGE} FROM rule_change ORDER BY id DESC LIMIT ?"
 CHANGE_BY_ID = f"SELECT {CHANGE} FROM rule_change WHERE id = ?"
 #: the newest change of a scope that stands
 CHANGE_STANDING = "SELECT max(id) FROM rule_change WHERE scope = ? AND undone IS NULL"
+#: joins and splits that touched the scope of a change of rules since; those made before it was
+#: noted which came last are told by their time
+SCOPES_SINCE = (
+    "SELECT s.id, s.undoes, s.state FROM scope_change s, rule_change r WHERE r.id = ?"
+    " AND (s.source = r.scope OR s.target = r.scope)"
+    " AND (s.id > r.scope_change OR (r.scope_change IS NULL AND s.at >= r.at)) ORDER BY s.id"
+)
 CHANGE_UNDONE = "UPDATE rule_change SET undone = ?, undone_by = ? WHERE id = ?"
 
 STEP_ADD = (

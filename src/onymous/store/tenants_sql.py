@@ -82,3 +82,6 @@ INPUTS_USED = (
 #: while rules are about to change, every process holds this row while it writes
 FENCE_HOLD = "UPDATE meta SET value = value WHERE name = 'tenants_version' RETURNING value"
 FENCE_DROP = "DELETE FROM meta WHERE name = 'rules_fence'"
+#: each announcement has a row of its own, so that one that ends does not end another
+FENCES = "SELECT name, value FROM meta WHERE name > 'rules_fence ' AND name < 'rules_fence!'"
+FENCE_END = "DELETE FROM meta WHERE name = ?"
