@@ -22,6 +22,7 @@ MOST = 1 << 62
 #: MPIDs remembered as text
 MOST_TEXTS = 20_000
 #: first byte of a sealed secret: how, and under which generation of key
+_MIX = 0xBF58476D1CE4E5B9
 _SEAL = b"\x01"
 #: seconds between two looks at where a key comes from
 AGAIN_S = 2.0
@@ -51,12 +52,21 @@ class MpidCipher:
     def _round(self, n: int, x: int) -> int:
         x = (x * self._mul[n] + self._add[n]) & _M64
         x ^= x >> 29
-        return ((x * 0xBF58476D1CE4E5B9) & _M64) >> 32
+        return ((x * _MIX) & _M64) >> 32
 
     def _raw(self, value: int) -> int:
+        # four times `_round`, written out: each new person and each rare one costs this
         left, right = value >> 32, value & _M32
-        for n in range(4):
-            left, right = right, left ^ self._round(n, right)
+        a, b, c, d = self._mul
+        e, f, g, h = self._add
+        x = (right * a + e) & _M64
+        left ^= ((x ^ x >> 29) * _MIX & _M64) >> 32
+        x = (left * b + f) & _M64
+        right ^= ((x ^ x >> 29) * _MIX & _M64) >> 32
+        x = (right * c + g) & _M64
+        left ^= ((x ^ x >> 29) * _MIX & _M64) >> 32
+        x = (left * d + h) & _M64
+        right ^= ((x ^ x >> 29) * _MIX & _M64) >> 32
         return left << 32 | right
 
     def encode(self, pid: int) -> int:
