@@ -17,6 +17,8 @@ from onymous.store import history_sql as sql
 from onymous.store.port import Transaction
 
 Key = tuple[int, bytes]
+#: person, time, workspace, platform, device
+_Counter = tuple[int, int, int, str, int]
 _encode = msgspec.msgpack.Encoder().encode
 _person = msgspec.msgpack.Decoder(Person)
 
@@ -38,6 +40,8 @@ class Arrived(msgspec.Struct):
     keys: tuple[Key, ...]
     dictionary: int
     body: bytes
+    #: what its device is filed under
+    device: int = 0
 
 
 def once_keys(input_id: int, development: bool, names: Iterable[str]) -> tuple[Key, ...]:
@@ -67,43 +71,40 @@ async def accepted_before(tx: Transaction, keys: Iterable[Key]) -> set[Key]:
 
 
 async def keep_batches(tx: Transaction, arrived: list[Arrived]) -> None:
-    """Write history and profiles of batches, in the order they arrived."""
-    persons = await _load(tx, arrived)
-    tally: dict[tuple[int, int, int, str, int], list[int]] = {}
-    rows = []
+    """Write history and profiles of batches, those of each person in the order they arrived."""
+    theirs: dict[tuple[int, int], list[Arrived]] = {}
     for a in arrived:
-        at = (a.pid, a.workspace)
-        person = persons.get(at)
-        if person is None:
-            person = persons[at] = fresh(a.batch)
-        device = device_number(a.batch.device.stamp if a.batch.device is not None else None)
-        rows.append(_row(a, device))
-        for counted in absorb(person, a.batch, a.context):
-            key = (a.pid, counted.at_ms, a.workspace, counted.platform, device)
-            sums = tally.setdefault(key, [0, 0])
-            sums[0] += counted.worth
-            sums[1] += counted.sessions
-    await tx.many(sql.BATCH_ADD, rows)
-    await tx.many(
-        sql.PERSON_PUT,
-        [(*at, persons[at].stored_ms, _encode(persons[at])) for at in sorted(persons)],
-    )
-    await tx.many(sql.TALLY_ADD, [(*key, *sums) for key, sums in sorted(tally.items())])
+        theirs.setdefault((a.pid, a.workspace), []).append(a)
+    keys = sorted(theirs)
+    found = await tx.each(sql.PERSON_GET, keys)
+    tally: dict[_Counter, list[int]] = {}
+    persons = []
+    for key, rows in zip(keys, found, strict=True):
+        some = theirs[key]
+        person = _person.decode(rows[0][0]) if rows else fresh(some[0].batch)
+        for a in some:
+            _apply(person, a, tally)
+        persons.append((*key, person.stored_ms, _encode(person)))
+    await tx.many(sql.BATCH_ADD, map(_row, arrived))
+    await tx.many(sql.PERSON_PUT, persons)
+    if tally:
+        await tx.many(sql.TALLY_ADD, [(*key, *sums) for key, sums in sorted(tally.items())])
     once = [(*key, a.batch.received_ms) for a in arrived for key in a.keys]
     await tx.many(sql.ONCE_ADD, sorted(once))
 
 
-async def _load(tx: Transaction, arrived: list[Arrived]) -> dict[tuple[int, int], Person]:
-    keys = sorted({(a.pid, a.workspace) for a in arrived})
-    found = await tx.each(sql.PERSON_GET, keys)
-    return {
-        key: _person.decode(bytes(rows[0][0]))
-        for key, rows in zip(keys, found, strict=True)
-        if rows
-    }
+def _apply(person: Person, a: Arrived, tally: dict[_Counter, list[int]]) -> None:
+    """Apply a batch to its person, and add up what counts."""
+    device = a.batch.device
+    a.device = device_number(device.stamp if device is not None else None)
+    for counted in absorb(person, a.batch, a.context):
+        counter = (a.pid, counted.at_ms, a.workspace, counted.platform, a.device)
+        sums = tally.setdefault(counter, [0, 0])
+        sums[0] += counted.worth
+        sums[1] += counted.sessions
 
 
-def _row(a: Arrived, device: int) -> tuple[object, ...]:
+def _row(a: Arrived) -> tuple[object, ...]:
     b = a.batch
     return (
         a.pid,
@@ -113,7 +114,7 @@ def _row(a: Arrived, device: int) -> tuple[object, ...]:
         b.received_ms,
         a.workspace,
         a.context.input,
-        device or None,
+        a.device or None,
         a.dictionary,
         a.body,
     )

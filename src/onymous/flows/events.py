@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -62,12 +62,15 @@ class Events:
         work.whole()
         return work
 
-    def take_all(self, items: Sequence[Incoming], done: Callable[[list[Taken]], object]) -> None:
-        """Take batches of one call, in order, in one transaction: `done` is called once.
+    def take_all(
+        self, items: Iterable[Incoming], count: int, done: Callable[[list[Taken]], object]
+    ) -> None:
+        """Take the `count` batches of one call, in order, in one transaction.
 
-        One that cannot be read is set aside; where the desk has no room, nothing is kept at all.
+        `done` is called once. A batch that cannot be read is set aside; where the desk has no
+        room, nothing is kept at all.
         """
-        bundle = _Bundle(self.resolver.desk, len(items), done)
+        bundle = _Bundle(self.resolver.desk, count, done)
         for n, item in enumerate(items):
             settle = functools.partial(bundle.settle, n)
             try:

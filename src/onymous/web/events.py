@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -140,14 +140,19 @@ class EventsWeb:
         batches = decode(_elements, body)
         if len(batches) > MOST_BATCHES:
             raise InvalidData(what=f"more than {MOST_BATCHES} batches in one call")
-        items = []
-        for text in map(bytes, batches):
-            batch, text = _understood(text)
-            item = self._incoming(who, batch, text, True)
-            item.historical = historical
-            items.append(item)
+        items: list[Incoming] = []
+
+        def read() -> Iterator[Incoming]:
+            # one at a time: each is worked on while it is at hand
+            for text in map(bytes, batches):
+                batch, text = _understood(text)
+                item = self._incoming(who, batch, text, True)
+                item.historical = historical
+                items.append(item)
+                yield item
+
         future: asyncio.Future[list[Taken]] = asyncio.get_running_loop().create_future()
-        self._events.take_all(items, _settle(future))
+        self._events.take_all(read(), len(batches), _settle(future))
         taken = await future
         failed = [t.refusal for t in taken if t.refusal is not None]
         if failed and not any(t.mpid or t.quarantined for t in taken):
