@@ -22,6 +22,7 @@ from onymous.flows.live import Live
 from onymous.flows.people import People
 from onymous.flows.ties import Ties
 from onymous.flows.timeline import Timeline
+from onymous.flows.versions import version, versions
 from onymous.later import fetch, module
 from onymous.limits import Bounds, Limits, Trusted, networks
 from onymous.logs import log_request
@@ -181,6 +182,9 @@ async def console(core: Core, ending: Callable[[], bool]) -> Asgi:
         undoing=core.undoing,
         alias=functools.partial(request_alias, core.resolver, core.store),
         explain=core.explainer.explain,
+        review=core.review,
+        versions=functools.partial(versions, core.store),
+        version=functools.partial(version, core.store),
         ending=ending,
         address=_trusted(core.settings.trusted_proxies).address,
     )

@@ -33,12 +33,12 @@ class Actions:
     async def merge(self, visit: Visit) -> Response:
         """Merge two profiles."""
         visit.need("merge")
-        if not _reason(visit):
+        if not reason_of(visit):
             return await self._preview(visit, "Say why: whoever looks at this later needs it.")
         place = visit.place
         source, destination = _both(visit)
         done = await self._rooms.merging.merge(
-            place.caller.plan, place.pool, source, destination, self._actor(visit)
+            place.caller.plan, place.pool, source, destination, actor_of(visit)
         )
         return self._site.redirect(f"{place.path}/person/{done.destination}?done=merged#ties")
 
@@ -46,18 +46,18 @@ class Actions:
         """Undo a merge; asks for the reason first."""
         visit.need("merge")
         number, mpid = _number(visit), visit.request.path_params["mpid"]
-        if not _reason(visit):
+        if not reason_of(visit):
             return await self._ask(visit, "merge", number, mpid)
-        await self._rooms.merging.undo_merge(visit.place.pool, number, self._actor(visit))
+        await self._rooms.merging.undo_merge(visit.place.pool, number, actor_of(visit))
         return self._site.redirect(f"{visit.place.path}/person/{mpid}?done=unmerged#ties")
 
     async def undo_alias(self, visit: Visit) -> Response:
         """Undo an alias; asks for the reason first."""
         visit.need("merge")
         number, mpid = _number(visit), visit.request.path_params["mpid"]
-        if not _reason(visit):
+        if not reason_of(visit):
             return await self._ask(visit, "alias", number, mpid)
-        await self._rooms.merging.undo_alias(visit.place.pool, number, self._actor(visit))
+        await self._rooms.merging.undo_alias(visit.place.pool, number, actor_of(visit))
         return self._site.redirect(f"{visit.place.path}/person/{mpid}?done=unaliased#ties")
 
     async def _ask(self, visit: Visit, what: str, number: int, mpid: str) -> Response:
@@ -108,9 +108,9 @@ class Actions:
         """Undo one identity change; shows what would change and asks for the reason first."""
         visit.need("merge")
         number, mpid = _number(visit), visit.request.path_params["mpid"]
-        place, reason = visit.place, _reason(visit)
+        place, reason = visit.place, reason_of(visit)
         answer = await self._rooms.undoing.undo(
-            place.caller.plan, place.pool, mpid, number, self._actor(visit), dry_run=not reason
+            place.caller.plan, place.pool, mpid, number, actor_of(visit), dry_run=not reason
         )
         if reason:
             return self._site.redirect(f"{place.path}/person/{mpid}#timeline")
@@ -129,7 +129,7 @@ class Actions:
     async def alias(self, visit: Visit) -> Response:
         """Let a profile's history count for another one; shows what it brings first."""
         visit.need("merge")
-        place, reason = visit.place, _reason(visit)
+        place, reason = visit.place, reason_of(visit)
         source, destination = _both(visit)
         start, end = (_time(visit.form.get(name, "")) for name in ("start", "end"))
         preview = await self._alias_preview(visit, source, destination, (start, end))
@@ -192,8 +192,10 @@ class Actions:
             tried=visit.form.get("confirmed") == "yes",
         )
 
-    def _actor(self, visit: Visit) -> Actor:
-        return Actor(name=f"console/{visit.user.name}", reason=_reason(visit), now_ms=visit.now_ms)
+
+def actor_of(visit: Visit) -> Actor:
+    """Return who does something by hand, and why."""
+    return Actor(name=f"console/{visit.user.name}", reason=reason_of(visit), now_ms=visit.now_ms)
 
 
 def _both(visit: Visit) -> tuple[str, str]:
@@ -215,7 +217,8 @@ def _time(text: str) -> int | None:
     return int(at.timestamp() * 1000)
 
 
-def _reason(visit: Visit) -> str:
+def reason_of(visit: Visit) -> str:
+    """Return the reason of a form, empty where there is none; raises `Problem` for a bad one."""
     reason = visit.form.get("reason", "").strip()
     if len(reason) > MOST_REASON or not reason.isprintable():
         raise Problem(400, "The reason is too long", f"At most {MOST_REASON} characters, one line.")

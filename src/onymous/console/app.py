@@ -14,8 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from onymous.console.actions import Actions
 from onymous.console.doors import Doors
 from onymous.console.pages import Pages
+from onymous.console.reviews import Reviews
 from onymous.console.site import Problem, Rooms, Site
 from onymous.console.stream import Stream
+from onymous.console.versions import Versions
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -24,12 +26,12 @@ def console_app(rooms: Rooms, key: bytes) -> ASGIApp:
     """Return the console; `key` signs its cookies and stays the same over restarts."""
     site = Site(rooms, key)
     here = "/console/{scope:int}/{environment}"
-    table = [*_doors(site), *_places(site, here), _files()]
+    table = [*_doors(site), *_places(site, here), *_reviews(site, here), _files()]
     return Starlette(routes=table, exception_handlers={404: _lost(site), 405: _lost(site)})
 
 
 def _doors(site: Site) -> list[BaseRoute]:
-    doors, pages = Doors(site), Pages(site)
+    doors, pages, versions = Doors(site), Pages(site), Versions(site)
     return [
         Route("/console", site.guarded(doors.home)),
         Route("/console/", site.guarded(doors.home)),
@@ -37,6 +39,8 @@ def _doors(site: Site) -> list[BaseRoute]:
         Route("/console/welcome/{token}", site.told(doors.welcome), methods=["GET", "POST"]),
         Route("/console/sign-out", site.guarded(doors.sign_out), methods=["POST"]),
         Route("/console/audit", site.guarded(pages.audit)),
+        Route("/console/versions", site.guarded(versions.page)),
+        Route("/console/versions/{number:int}", site.guarded(versions.version)),
     ]
 
 
@@ -61,6 +65,17 @@ def _places(site: Site, here: str) -> list[BaseRoute]:
         Route(f"{here}/live", site.guarded(stream.page)),
         Route(f"{here}/live/stream", site.guarded(stream.stream)),
         *(Route(path, endpoint, methods=["POST"]) for path, endpoint in posts.items()),
+    ]
+
+
+def _reviews(site: Site, here: str) -> list[BaseRoute]:
+    reviews = Reviews(site)
+    entry = here + "/review/{entry}"
+    return [
+        Route(f"{here}/review", site.guarded(reviews.page)),
+        Route(entry, site.guarded(reviews.entry), methods=["GET", "POST"]),
+        Route(f"{entry}/accept", site.guarded(reviews.accept), methods=["POST"]),
+        Route(f"{entry}/refuse", site.guarded(reviews.refuse), methods=["POST"]),
     ]
 
 

@@ -29,10 +29,12 @@ from onymous.flows.live import Live
 from onymous.flows.merging import Merging
 from onymous.flows.people import Attempts, People, User
 from onymous.flows.profiles import Profiles
+from onymous.flows.review import Review
 from onymous.flows.tenants import Caller, Directory
 from onymous.flows.ties import Ties
 from onymous.flows.timeline import Timeline
 from onymous.flows.undoing import Undoing
+from onymous.flows.versions import Version
 from onymous.rules.errors import Refusal
 from onymous.rules.identity_types import BY_NAME
 
@@ -77,6 +79,10 @@ class Rooms(msgspec.Struct, kw_only=True):
     undoing: Undoing
     alias: Callable[[Question, AliasRequest], Awaitable[Answer]]
     explain: Callable[[Caller, str, str], Awaitable[Explained]]
+    review: Review
+    #: (before, at most) -> versions of the configuration; number -> one with its document
+    versions: Callable[[int | None, int], Awaitable[list[Version]]]
+    version: Callable[[int], Awaitable[Version]]
     #: whether the server is about to stop: live pages end then
     ending: Callable[[], bool] = lambda: False
     #: (who connected, X-Forwarded-For) -> address of the client; proxies are believed if trusted
