@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import typer
 
-from onymous.commands.common import errors
+from onymous.commands.common import errors, fail
 
 
 def ask(
@@ -19,7 +19,7 @@ def ask(
     path: str,
     params: dict[str, str],
     body: object,
-    as_json: bool = False,
+    as_json: bool,
 ) -> dict[str, Any]:
     """Ask a server; exit with its message, and why if it says so, where it refuses."""
     try:
@@ -27,8 +27,7 @@ def ask(
             method, url + path, params=params, json=body, auth=(key, secret), trust_env=False
         )
     except httpx.HTTPError as error:
-        errors.print(f"[red]{url} does not answer: {type(error).__name__}; is it serving?[/]")
-        raise typer.Exit(2) from None
+        fail(f"{url} does not answer: {type(error).__name__}; is it serving?", code="NO_ANSWER")
     answer: dict[str, Any] = reply.json() if reply.content else {}
     if reply.status_code >= 400:
         if as_json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -22,10 +21,13 @@ from onymous.commands.common import (
     app,
     console,
     errors,
+    fail,
+    now_ms,
     run_now,
     settings_of,
+    stop,
+    when,
 )
-from onymous.commands.exports import when
 from onymous.flows.verifying import Finding
 from onymous.restoring import Restored
 from onymous.settings import SettingError, Settings
@@ -115,8 +117,7 @@ def prune_(
 
 def _prune(settings: Settings, folder: pathlib.Path, dry_run: bool = False) -> list[backups.Backup]:
     days, last = settings.backup_keep_days, settings.backup_keep_last
-    now_ms = time.time_ns() // 1_000_000
-    gone = backups.superfluous(backups.listed(folder), days, last, now_ms)
+    gone = backups.superfluous(backups.listed(folder), days, last, now_ms())
     if not dry_run:
         backups.prune(folder, gone)
     return gone
@@ -144,8 +145,7 @@ def restore(
 ) -> None:
     """Restore a backup: verified, in a new epoch, with everybody erased since erased again."""
     if new_epoch == (into is not None):
-        errors.print("[red]say --into FOLDER, or --new-epoch with --store[/]")
-        raise typer.Exit(2)
+        fail("say --into FOLDER, or --new-epoch with --store")
     with _progress(as_json) as progress, _told():
         given = _Given(tombstones or [], without_tombstones, replace, accept_findings)
         out = run_now(_restore(source, into, settings_of(store=store), given, progress))
@@ -255,8 +255,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (StoreError, SettingError) as error:
-        errors.print(f"[red]{error}[/]", highlight=False)
-        raise typer.Exit(2) from None
+        stop(error)
 
 
 @contextmanager

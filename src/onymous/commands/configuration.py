@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import json
-import pathlib
-import time
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
-from onymous.app import Core, running
+from onymous.app import Core
 from onymous.commands.common import (
+    AuthorOption,
+    DryRunOption,
     JsonOption,
+    ReasonOption,
     StoreOption,
     app,
     console,
-    errors,
-    run_now,
-    settings_of,
+    now_ms,
+    when,
+    whoever,
+    with_core,
+    write_new,
 )
-from onymous.commands.exports import when
-from onymous.commands.tenants import AuthorOption, ReasonOption, refuse, show_applied, whoever
+from onymous.commands.tenants import show_applied
 from onymous.flows import versions
-from onymous.flows.configure import Applied, BadDocument, ChangeRefused, export, rollback
-from onymous.rules.errors import Refusal
+from onymous.flows.configure import Applied, export, rollback
 
 group = typer.Typer(no_args_is_help=True, help="Versions of the configuration.")
 app.add_typer(group, name="config")
@@ -39,15 +39,11 @@ def export_(
     as_json: JsonOption = False,
 ) -> None:
     """Write the configuration in force as a document that `apply` accepts; holds no secrets."""
-    text = _run(store, lambda core: export(core.store))
+    text = with_core(store, lambda core: export(core.store))
     if file == "-":
         typer.echo(json.dumps({"document": text}) if as_json else text, nl=as_json)
         return
-    path = pathlib.Path(file)
-    if path.exists():
-        errors.print(f"[red]{path} exists; choose another name or remove it[/]")
-        raise typer.Exit(2)
-    path.write_text(text, "utf-8")
+    path = write_new(file, text)
     typer.echo(json.dumps({"wrote": str(path)}) if as_json else f"wrote {path}")
 
 
@@ -59,7 +55,7 @@ def log(
     as_json: JsonOption = False,
 ) -> None:
     """List versions, newest first: number, time, author, reason, what changed."""
-    found = _run(store, lambda core: versions.versions(core.store, before or None, limit))
+    found = with_core(store, lambda core: versions.versions(core.store, before or None, limit))
     if as_json:
         typer.echo(msgspec.json.encode({"versions": found}).decode())
         return
@@ -74,7 +70,7 @@ def log(
 @group.command("show")
 def show(number: Number, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Print the whole configuration of a version."""
-    found = _run(store, lambda core: versions.version(core.store, number))
+    found = with_core(store, lambda core: versions.version(core.store, number))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:
@@ -99,7 +95,7 @@ def diff(
         names = f"version {number}", f"version {other}" if other else "in force"
         return versions.difference(old, new, names)
 
-    lines = _run(store, work)
+    lines = with_core(store, work)
     if as_json:
         typer.echo(json.dumps({"diff": lines}))
         return
@@ -116,7 +112,7 @@ def rollback_(
     store: StoreOption = None,
     author: AuthorOption = "",
     reason: ReasonOption = "",
-    dry_run: Annotated[bool, typer.Option(help="show what would happen, change nothing")] = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make the configuration what it was in a version, with the same checks as apply."""
@@ -129,23 +125,7 @@ def rollback_(
             dry_run=dry_run,
             actor=author or whoever(),
             reason=reason,
-            now_ms=time.time_ns() // 1_000_000,
+            now_ms=now_ms(),
         )
 
-    show_applied(_run(store, work, as_json), as_json)
-
-
-def _run(
-    store: str | None, work: Callable[[Core], Coroutine[Any, Any, Any]], as_json: bool = False
-) -> Any:
-    async def inside() -> Any:
-        async with running(settings_of(store=store)) as core:
-            return await work(core)
-
-    try:
-        return run_now(inside())
-    except (BadDocument, ChangeRefused) as error:
-        refuse(error, as_json)
-    except Refusal as refusal:
-        errors.print(f"[red]{refusal.message}[/] {refusal.hint}", highlight=False)
-        raise typer.Exit(1) from None
+    show_applied(with_core(store, work), as_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Annotated, Any
 
 import msgspec
@@ -16,15 +15,15 @@ from onymous.commands.common import (
     StoreOption,
     app,
     console,
-    errors,
+    now_ms,
     run_now,
     settings_of,
+    when,
 )
-from onymous.commands.exports import when
 from onymous.flows.conflicts import Conflict, conflict, conflicts, drop
 from onymous.flows.merging import Actor, Preview
 from onymous.flows.review import ALL
-from onymous.rules.errors import MergeInvalid, Refusal
+from onymous.rules.errors import MergeInvalid
 from onymous.rules.strategies import Plan
 
 group = typer.Typer(no_args_is_help=True, help="Rows that belong to two people.")
@@ -73,7 +72,7 @@ def merge(
     as_json: JsonOption = False,
 ) -> None:
     """The two are one person: merge them (can be undone)."""
-    actor = Actor(name="operator", reason=reason, now_ms=time.time_ns() // 1_000_000)
+    actor = Actor(name="operator", reason=reason, now_ms=now_ms())
 
     async def work() -> list[Any]:
         async with running(settings_of(store=store)) as core:
@@ -94,7 +93,7 @@ def merge(
                 await drop(core.store, number, actor)
             return out
 
-    done = _tried(work)
+    done = run_now(work())
     if as_json:
         typer.echo(msgspec.json.encode(done).decode())
         return
@@ -113,13 +112,13 @@ def dismiss_(
     as_json: JsonOption = False,
 ) -> None:
     """The two are two people: refuse the row, now and whenever it comes again."""
-    actor = Actor(name="operator", reason=reason, now_ms=time.time_ns() // 1_000_000)
+    actor = Actor(name="operator", reason=reason, now_ms=now_ms())
 
     async def work() -> None:
         async with running(settings_of(store=store)) as core:
             await core.review.refuse(ALL, f"c{number}", actor)
 
-    _tried(work)
+    run_now(work())
     typer.echo(json.dumps({"dismissed": number}) if as_json else f"conflict {number} dismissed")
 
 
@@ -128,11 +127,3 @@ def _plan(core: Core, found: Conflict) -> Plan:
         if caller.scope == found.pool // 2:
             return caller.plan
     raise typer.BadParameter("the scope of this conflict has no input any more")
-
-
-def _tried(work: Any) -> Any:
-    try:
-        return run_now(work())
-    except Refusal as refusal:
-        errors.print(f"[red]{refusal.message}[/] {refusal.hint}", highlight=False)
-        raise typer.Exit(1) from None

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.table import Table
 
-from onymous.app import Core, running
-from onymous.commands.common import (
-    JsonOption,
-    StoreOption,
-    app,
-    console,
-    errors,
-    run_now,
-    settings_of,
-)
-from onymous.commands.exports import when
+from onymous.app import Core
+from onymous.commands.common import JsonOption, StoreOption, app, console, now_ms, when, with_core
 from onymous.flows.api_credentials import PERMISSIONS, activate, credentials, delete, issue
 from onymous.flows.api_credentials import ApiCredential as Credential
-from onymous.rules.errors import Refusal
 
 group = typer.Typer(no_args_is_help=True, help="API credentials: who may read profiles.")
 app.add_typer(group, name="credentials")
@@ -49,13 +37,13 @@ def issue_(
             permission,
             workspace or [],
             actor="operator",
-            now_ms=_now(),
+            now_ms=now_ms(),
             requests_per_second=per_second,
         )
-        await core.tokens.load(_now())
+        await core.tokens.load(now_ms())
         return _told(core, made.credential) | {"client_secret": made.client_secret}
 
-    out = _run(store, work)
+    out = with_core(store, work)
     if as_json:
         typer.echo(json.dumps(out))
         return
@@ -72,7 +60,7 @@ def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
     async def work(core: Core) -> list[dict[str, Any]]:
         return [_told(core, c) for c in await credentials(core.store)]
 
-    rows = _run(store, work)
+    rows = with_core(store, work)
     if as_json:
         typer.echo(json.dumps({"credentials": rows}))
         return
@@ -101,12 +89,12 @@ def revoke(
 
     async def work(core: Core) -> None:
         if forever:
-            await delete(core.store, client, actor="operator", now_ms=_now())
+            await delete(core.store, client, actor="operator", now_ms=now_ms())
         else:
-            await activate(core.store, client, False, actor="operator", now_ms=_now())
+            await activate(core.store, client, False, actor="operator", now_ms=now_ms())
         await core.remember_now()
 
-    _run(store, work)
+    with_core(store, work)
     done = "deleted" if forever else "revoked"
     typer.echo(json.dumps({done: client}) if as_json else f"{client} is {done}")
 
@@ -116,10 +104,10 @@ def activate_(client: Client, store: StoreOption = None, as_json: JsonOption = F
     """Switch a revoked credential on again."""
 
     async def work(core: Core) -> None:
-        await activate(core.store, client, True, actor="operator", now_ms=_now())
+        await activate(core.store, client, True, actor="operator", now_ms=now_ms())
         await core.remember_now()
 
-    _run(store, work)
+    with_core(store, work)
     typer.echo(json.dumps({"activated": client}) if as_json else f"{client} is active")
 
 
@@ -128,9 +116,9 @@ def rotate_keys(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Sign tokens with a new key pair; the old one verifies until its tokens have expired."""
 
     async def work(core: Core) -> str:
-        return await core.tokens.rotate(_now())
+        return await core.tokens.rotate(now_ms())
 
-    kid = _run(store, work)
+    kid = with_core(store, work)
     typer.echo(json.dumps({"kid": kid}) if as_json else f"new tokens are signed with {kid}")
 
 
@@ -141,19 +129,3 @@ def _told(core: Core, c: Credential) -> dict[str, Any]:
     del out["granted"], out["id"]
     more = {"permissions": list(c.granted.permissions), "workspaces": [w.name for w in found]}
     return out | more | {"paths": paths}
-
-
-def _run(store: str | None, work: Callable[[Core], Coroutine[Any, Any, Any]]) -> Any:
-    async def inside() -> Any:
-        async with running(settings_of(store=store)) as core:
-            return await work(core)
-
-    try:
-        return run_now(inside())
-    except Refusal as refusal:
-        errors.print(f"[red]{refusal.message}[/]", highlight=False)
-        raise typer.Exit(1) from None
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

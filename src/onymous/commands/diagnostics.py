@@ -10,8 +10,15 @@ import typer
 from rich.table import Table
 
 from onymous.app import running
-from onymous.commands.common import JsonOption, StoreOption, app, console, run_now, settings_of
-from onymous.commands.exports import when
+from onymous.commands.common import (
+    JsonOption,
+    StoreOption,
+    app,
+    console,
+    run_now,
+    settings_of,
+    when,
+)
 from onymous.flows.diagnostics import Diagnosed, read_diagnostics
 
 

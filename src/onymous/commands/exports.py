@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import pathlib
-import time
 from typing import Annotated, Any
 
 import msgspec
@@ -112,8 +111,3 @@ def writer_of(to: pathlib.Path) -> _Lines | _Parquet:
     if to.suffix == ".parquet":
         return _Parquet(to)
     raise FileProblem(f"{to.name}: the name must end in .parquet or .jsonl")
-
-
-def when(at_ms: int) -> str:
-    """Return a time as people read it (UTC)."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at_ms / 1000))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +19,7 @@ from onymous.commands.common import (
     UrlOption,
     app,
     console,
+    when,
 )
 
 
@@ -72,7 +72,7 @@ def history(
         tree.add(f"{name['identity_type']} = {name['value']} ({name['input']})", highlight=False)
     console.print(tree)
     for entry in answer["entries"]:
-        line = f"{_when(entry['at_ms'])} {entry['operation']}: {_changes(entry)}"
+        line = f"{when(entry['at_ms'])} {entry['operation']}: {_changes(entry)}"
         line += f" (entry {entry['entry']})"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -88,12 +88,12 @@ def explain(
 ) -> None:
     """A past answer told again, with its trace; also of a request that changed nothing."""
     params = {"environment": environment, "request_id": request_id}
-    told = ask(url, key, secret, "GET", "/v1/explain", params, None)
+    told = ask(url, key, secret, "GET", "/v1/explain", params, None, as_json)
     if as_json:
         typer.echo(json.dumps(told))
         return
     who = told.get("mpid") or "nobody"
-    tree = Tree(f"[bold]{_when(told['at_ms'])} {told['operation']}[/] from {told['input']}: {who}")
+    tree = Tree(f"[bold]{when(told['at_ms'])} {told['operation']}[/] from {told['input']}: {who}")
     for entry in told.get("entries", []):
         tree.add(f"entry {entry['entry']}: {_changes(entry)}", highlight=False)
     if not told.get("entries"):
@@ -103,10 +103,6 @@ def explain(
     if told.get("note"):
         tree.add(f"[yellow]{told['note']}[/]", highlight=False)
     console.print(tree)
-
-
-def _when(at_ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at_ms / 1000))
 
 
 def _changes(entry: dict[str, Any]) -> str:

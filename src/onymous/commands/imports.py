@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
-import time
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from onymous.app import Core, calm_collector, running
 from onymous.commands.common import (
     JsonOption,
     StoreOption,
     app,
+    bar,
     console,
-    errors,
+    fail,
+    now_ms,
     run_now,
     settings_of,
 )
@@ -66,11 +66,9 @@ def import_(
 ) -> None:
     """Import people from files; may be interrupted and run again."""
     if environment not in ("production", "development") or format_ not in FORMATS:
-        errors.print(f"[red]--environment or --format is not known; formats: {FORMATS}[/]")
-        raise typer.Exit(2)
+        fail(f"--environment or --format is not known; formats: {', '.join(FORMATS)}")
     if (retry and (watch or format_ != "rows")) or ((watch or rejects) and len(files) > 1):
-        errors.print("[red]--retry is for rows; --watch and --rejects take one file or folder[/]")
-        raise typer.Exit(2)
+        fail("--retry is for rows; --watch and --rejects take one file or folder")
     options = _Options(
         feed=feed,
         mapping=dict(c.rpartition("=")[::2] for c in columns or []),
@@ -139,7 +137,7 @@ async def _one(core: Core, caller: Caller, path: pathlib.Path, options: _Options
     job = Job(
         caller=caller,
         name=name,
-        now_ms=time.time_ns() // 1_000_000,
+        now_ms=now_ms(),
         development=options.development,
         replace_values=options.replace_values,
         dry_run=options.dry_run,
@@ -161,25 +159,17 @@ async def _imported(
     total: int | None,
     quiet: bool,
 ) -> Report:
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=errors,
-        disable=quiet,
-    )
-    with bar:
-        task = bar.add_task("rows", total=total)
+    with bar(quiet) as shown:
+        task = shown.add_task("rows", total=total)
 
         def progress(done: int) -> None:
-            bar.update(task, completed=done)
+            shown.update(task, completed=done)
 
         try:
             report = await Importer(core.store, core.events, job, rejects, progress).run(ready)
         finally:
             rejects.close()
-        bar.update(task, total=report.rows)
+        shown.update(task, total=report.rows)
     return report
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from typing import Annotated, Any
 
 import msgspec
@@ -12,7 +11,15 @@ import typer
 from rich.table import Table
 
 from onymous.app import open_store
-from onymous.commands.common import JsonOption, StoreOption, app, console, run_now, settings_of
+from onymous.commands.common import (
+    JsonOption,
+    StoreOption,
+    app,
+    console,
+    now_ms,
+    run_now,
+    settings_of,
+)
 from onymous.flows.jobs import GivenUp, Waiting, again, given_up, waiting
 
 
@@ -43,7 +50,7 @@ async def _look(settings: Any, retry: bool) -> _Stand:
     place = open_store(settings.store)
     await place.start()
     try:
-        now = time.time_ns() // 1_000_000
+        now = now_ms()
         lost = await given_up(place, now, 1_000)
         if retry:
             await again(place, [job.id for job in lost], now)
@@ -56,7 +63,7 @@ def _show(stand: _Stand) -> None:
     table = Table()
     for column in ("kind", "open", "held", "given up", "oldest is due since"):
         table.add_column(column)
-    now = time.time_ns() // 1_000_000
+    now = now_ms()
     for kind in stand.kinds:
         since = "" if kind.oldest_ms is None else f"{max(0, now - kind.oldest_ms) / 1000:.0f} s"
         table.add_row(kind.kind, str(kind.open), str(kind.held), str(kind.given_up), since)

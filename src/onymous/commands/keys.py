@@ -6,31 +6,29 @@ import json
 import os
 import pathlib
 import sys
-import time
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.table import Table
 
-from onymous.app import Core, backup_folder, master_key_path, running
+from onymous.app import Core, backup_folder, master_key_path
 from onymous.backups import listed
 from onymous.commands.common import (
     JsonOption,
     StoreOption,
     app,
     console,
-    errors,
-    run_now,
+    fail,
+    now_ms,
     settings_of,
+    when,
+    with_core,
 )
-from onymous.commands.exports import when
 from onymous.crypto import MasterKey, new_master_key, write_key_file
 from onymous.flows.keys import Listed, list_keys
 from onymous.flows.master import opens_all, reseal
 from onymous.flows.tenants import Credential, issue_secret, revoke_secret
-from onymous.rules.errors import Refusal
 from onymous.settings import Settings
 
 group = typer.Typer(no_args_is_help=True, help="Keys of inputs, and the master key.")
@@ -46,7 +44,7 @@ def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
     async def work(core: Core) -> list[Listed]:
         return await list_keys(core.store)
 
-    found = _run(store, work)
+    found = with_core(store, work)
     if as_json:
         typer.echo(json.dumps({"keys": msgspec.to_builtins(found)}))
         return
@@ -79,13 +77,13 @@ def issue(
 
     async def work(core: Core) -> tuple[Credential, list[int]]:
         made = await issue_secret(
-            core.store, core.key, workspace, name, actor=OPERATOR, now_ms=_now(), secret=secret
+            core.store, core.key, workspace, name, actor=OPERATOR, now_ms=now_ms(), secret=secret
         )
         rows = [row for row in await list_keys(core.store) if row.name == source]
         live = [s.secret_id for row in rows for s in row.secrets if s.revoked_ms is None]
         return made, [number for number in live if number != made.secret_id]
 
-    made, others = _run(store, work)
+    made, others = with_core(store, work)
     if as_json:
         typer.echo(json.dumps(msgspec.to_builtins(made) | {"live": others}))
         return
@@ -106,10 +104,10 @@ def revoke(
     workspace, name = _parts(source)
 
     async def work(core: Core) -> None:
-        await revoke_secret(core.store, workspace, name, number, actor=OPERATOR, now_ms=_now())
+        await revoke_secret(core.store, workspace, name, number, actor=OPERATOR, now_ms=now_ms())
         await core.remember_now()
 
-    _run(store, work)
+    with_core(store, work)
     typer.echo(json.dumps({"revoked": number}) if as_json else f"secret {number} is revoked")
 
 
@@ -121,7 +119,7 @@ def master(store: StoreOption = None, as_json: JsonOption = False) -> None:
     async def work(core: Core) -> tuple[str, ...]:
         return core.key.ids
 
-    ids = _run(store, work)
+    ids = with_core(store, work)
     kept = listed(backup_folder(settings))
     needed = sorted({b.manifest.master_key for b in kept if b.manifest.master_key} - set(ids))
     out = {"from": _origin(settings), "seals": ids[0], "opens": list(ids), "backups_need": needed}
@@ -136,9 +134,10 @@ def master(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
 
 @group.command("new-master")
-def new_master() -> None:
+def new_master(as_json: JsonOption = False) -> None:
     """Print a new master key, for ONYMOUS_MASTER_KEY or the store of master_key_command."""
-    typer.echo(new_master_key())
+    key = new_master_key()
+    typer.echo(json.dumps({"master_key": key}) if as_json else key)
 
 
 @group.command("rotate-master")
@@ -154,10 +153,10 @@ def rotate_master(store: StoreOption = None, as_json: JsonOption = False) -> Non
         if len(core.key.ids) == 1:
             write_key_file(path, new_master_key() + "\n" + core.key.text())
         key = MasterKey.from_file(path, make=False)
-        done = await reseal(core.store, key, actor=OPERATOR, now_ms=_now())
+        done = await reseal(core.store, key, actor=OPERATOR, now_ms=now_ms())
         return key.id, done
 
-    fresh, done = _run(store, work)
+    fresh, done = with_core(store, work)
     if as_json:
         typer.echo(json.dumps({"seals": fresh, "sealed": done}))
         return
@@ -170,10 +169,10 @@ def reseal_(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Seal everything with the first of the keys given (environment or command: NEW OLD)."""
 
     async def work(core: Core) -> tuple[str, int]:
-        done = await reseal(core.store, core.key, actor=OPERATOR, now_ms=_now())
+        done = await reseal(core.store, core.key, actor=OPERATOR, now_ms=now_ms())
         return core.key.id, done
 
-    fresh, done = _run(store, work)
+    fresh, done = with_core(store, work)
     out = {"seals": fresh, "sealed": done}
     typer.echo(json.dumps(out) if as_json else f"{done} secrets are sealed with {fresh}")
 
@@ -186,13 +185,13 @@ def retire_master(store: StoreOption = None, as_json: JsonOption = False) -> Non
 
     async def work(core: Core) -> tuple[str, ...]:
         first = core.key.first_only()
-        await reseal(core.store, core.key, actor=OPERATOR, now_ms=_now())
+        await reseal(core.store, core.key, actor=OPERATOR, now_ms=now_ms())
         async with core.store.read() as session:
             await opens_all(session, first)
         write_key_file(path, first.text())
         return core.key.ids[1:]
 
-    gone = _run(store, work)
+    gone = with_core(store, work)
     if as_json:
         typer.echo(json.dumps({"retired": list(gone)}))
         return
@@ -202,11 +201,10 @@ def retire_master(store: StoreOption = None, as_json: JsonOption = False) -> Non
 
 def _file(settings: Settings) -> pathlib.Path:
     if os.environ.get("ONYMOUS_MASTER_KEY") or settings.master_key_command:
-        errors.print(
-            f"[red]the master key comes from {_origin(settings)}: let that give NEW and OLD, apart"
-            " by a space, and run `onymous keys reseal`; then NEW alone[/]"
+        fail(
+            f"the master key comes from {_origin(settings)}: let that give NEW and OLD, apart"
+            " by a space, and run `onymous keys reseal`; then NEW alone"
         )
-        raise typer.Exit(2)
     return master_key_path(settings)
 
 
@@ -219,26 +217,9 @@ def _origin(settings: Settings) -> str:
 def _parts(source: str) -> tuple[str, str]:
     workspace, mark, name = source.rpartition("/")
     if not mark:
-        errors.print("[red]name it WORKSPACE/INPUT, as `onymous keys list` does[/]")
-        raise typer.Exit(2)
+        fail("name it WORKSPACE/INPUT, as `onymous keys list` does")
     return workspace, name
 
 
 def _used(at_ms: int | None) -> str:
     return when(at_ms) if at_ms else "never"
-
-
-def _run(store: str | None, work: Callable[[Core], Coroutine[Any, Any, Any]]) -> Any:
-    async def inside() -> Any:
-        async with running(settings_of(store=store)) as core:
-            return await work(core)
-
-    try:
-        return run_now(inside())
-    except Refusal as refusal:
-        errors.print(f"[red]{refusal.message}[/] {refusal.hint}", highlight=False)
-        raise typer.Exit(1) from None
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

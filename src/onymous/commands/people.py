@@ -9,17 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from onymous.app import running
-from onymous.commands.common import (
-    JsonOption,
-    StoreOption,
-    app,
-    console,
-    errors,
-    run_now,
-    settings_of,
-)
-from onymous.flows.people import ROLES, People, PeopleProblem, new_password
+from onymous.commands.common import JsonOption, StoreOption, app, console, with_core
+from onymous.flows.people import ROLES, People, new_password
 
 people_app = typer.Typer(no_args_is_help=True, help="Who may sign in to the console.")
 app.add_typer(people_app, name="people")
@@ -37,15 +28,7 @@ _ACTOR = "operator"
 
 
 def _with(store: str | None, work: Callable[[People], Awaitable[Any]]) -> Any:
-    async def go() -> Any:
-        async with running(settings_of(store=store)) as core:
-            return await work(People(core.store, core.key))
-
-    try:
-        return run_now(go())
-    except PeopleProblem as problem:
-        errors.print(f"[red]{problem}[/]", highlight=False)
-        raise typer.Exit(1) from None
+    return with_core(store, lambda core: work(People(core.store, core.key)))
 
 
 def _password(from_stdin: bool) -> tuple[str, bool]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Annotated, Any
 
 import msgspec
@@ -11,7 +10,15 @@ import typer
 from rich.table import Table
 
 from onymous.app import Core, running
-from onymous.commands.common import JsonOption, StoreOption, app, console, run_now, settings_of
+from onymous.commands.common import (
+    JsonOption,
+    StoreOption,
+    app,
+    console,
+    run_now,
+    settings_of,
+    when,
+)
 from onymous.flows.quarantine import Replayed, Spooled
 
 quarantine = typer.Typer(no_args_is_help=True, help="Batches that were set aside.")
@@ -37,9 +44,8 @@ def list_(
         return
     table = Table("id", "received", "input", "environment", "bytes", "why")
     for row in rows:
-        received = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["at_ms"] / 1000))
         what = (row["input"], row["environment"], str(row["bytes"]), row["reason"] or "")
-        table.add_row(str(row["id"]), received, *what)
+        table.add_row(str(row["id"]), when(row["at_ms"]), *what)
     console.print(table)
     for row in rows if bodies else ():
         console.print(f"{row['id']}: {row['body']}", highlight=False, markup=False)

@@ -34,6 +34,7 @@ def settings_(as_json: JsonOption = False) -> None:
 def reference(
     write: Annotated[bool, typer.Option(help="write the pages, else list the stale ones")] = False,
     folder: Annotated[str, typer.Option(help="where they are")] = "docs/reference",
+    as_json: JsonOption = False,
 ) -> None:
     """Keep the generated reference pages fresh (for contributors)."""
     path = pathlib.Path(folder)
@@ -41,7 +42,9 @@ def reference(
         changed = write_pages(path)
     else:
         changed = [n for n, t in pages().items() if _read(path / n) != t]
-    for name in changed:
+    if as_json:
+        typer.echo(json.dumps({"written" if write else "stale": changed}))
+    for name in () if as_json else changed:
         console.print(name)
     if changed and not write:
         raise typer.Exit(1)

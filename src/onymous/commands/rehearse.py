@@ -5,13 +5,11 @@ from __future__ import annotations
 import functools
 import pathlib
 import re
-import time
 from typing import Annotated
 
 import msgspec
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from onymous.app import Core, running
@@ -19,12 +17,14 @@ from onymous.commands.common import (
     JsonOption,
     StoreOption,
     app,
+    bar,
     console,
-    errors,
+    now_ms,
+    read_text,
     run_now,
     settings_of,
 )
-from onymous.flows.tenants import BadDocument, parse
+from onymous.flows.tenants import parse
 from onymous.lab.rehearsal_report import page, through, verdict
 from onymous.lab.rehearse import rehearse
 from onymous.lab.rehearsed import RISKS, Rehearsal
@@ -45,7 +45,7 @@ def rehearse_(
     as_json: JsonOption = False,
 ) -> None:
     """Replay recorded requests under today's and under new rules; nothing real is changed."""
-    text = file.read_text("utf-8")
+    text = read_text(file)
     found = run_now(_rehearse(text, _since(since), (scope, development), store, as_json, reveal))
     if html is not None:
         html.write_text(page(found, file.name), "utf-8")
@@ -66,7 +66,7 @@ def _since(text: str) -> int:
     match = re.fullmatch(r"(\d{1,5})([hdw])", text)
     if not match:
         raise typer.BadParameter("write a number and h, d or w, like 30d")
-    return time.time_ns() // 1_000_000 - int(match[1]) * _UNITS[match[2]]
+    return now_ms() - int(match[1]) * _UNITS[match[2]]
 
 
 async def _rehearse(
@@ -80,28 +80,16 @@ async def _rehearse(
     only, development = which
     async with running(settings_of(store=store)) as core:
         await core.journal.flush(core.store)
-        try:
-            document, _ = parse(text)
-        except BadDocument as error:
-            for problem in error.problems:
-                errors.print(f"problem: {problem}", highlight=False, markup=False)
-            raise typer.Exit(1) from None
+        document, _ = parse(text)
         out = []
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=errors,
-            disable=quiet,
-        ) as bar:
+        with bar(quiet) as shown:
             for name, config in document.scopes.items():
                 today = _today(core, name)
                 if today is None or only not in ("", name):
                     continue
                 plan, number = today
                 pool = number * 2 + development
-                progress = functools.partial(bar.advance, bar.add_task(name, total=None))
+                progress = functools.partial(shown.advance, shown.add_task(name, total=None))
                 later = compile_plan(config)
                 out.append(
                     await rehearse(core, name, pool, plan, later, since_ms, progress, reveal)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import time
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from onymous.app import Core
-from onymous.commands.common import console, errors
+from onymous.commands.common import bar, console, now_ms
 from onymous.flows.carrying import take_back
 from onymous.flows.configure import Applied, Around, apply, parse
 from onymous.flows.credentials import transact
@@ -68,7 +66,7 @@ async def _apply(core: Core, text: str, actor: Actor, around: Around) -> Applied
         text,
         actor=actor.name,
         reason=actor.reason,
-        now_ms=time.time_ns() // 1_000_000,
+        now_ms=now_ms(),
         around=around,
     )
 
@@ -94,18 +92,11 @@ async def _plans(
     core: Core, changing: dict[str, ScopeConfig], scopes: dict[str, int], quiet: bool
 ) -> dict[int, list[Part]]:
     parts: dict[int, list[Part]] = {}
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=errors,
-        disable=quiet,
-    ) as bar:
+    with bar(quiet) as shown:
         for name, config in changing.items():
             for pool in (scopes[name] * 2, scopes[name] * 2 + 1):
                 label = f"{name} ({'development' if pool % 2 else 'production'})"
-                advance = functools.partial(bar.advance, bar.add_task(label, total=None))
+                advance = functools.partial(shown.advance, shown.add_task(label, total=None))
                 parts[pool] = await planned(core, pool, compile_plan(config), advance)
     return parts
 

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.table import Table
 
-from onymous.app import Core, running
+from onymous.app import Core
 from onymous.commands.common import (
     JsonOption,
     StoreOption,
     app,
     console,
-    errors,
-    run_now,
-    settings_of,
+    now_ms,
+    when,
+    whoever,
+    with_core,
 )
-from onymous.commands.exports import when
-from onymous.commands.tenants import whoever
 from onymous.flows.merging import Actor
 from onymous.flows.review import ALL, Decided, Waiting
-from onymous.rules.errors import Refusal
 
 group = typer.Typer(no_args_is_help=True, help="What was held back: accept or refuse it.")
 app.add_typer(group, name="review")
@@ -46,7 +42,7 @@ def list_(
     async def work(core: Core) -> tuple[list[Waiting], str | None]:
         return await core.review.page(ALL, after or None, limit)
 
-    found, last = _done(work, store)
+    found, last = with_core(store, work)
     if as_json:
         typer.echo(json.dumps({"review": msgspec.to_builtins(found), "next": last}))
         return
@@ -64,7 +60,7 @@ def list_(
 @group.command()
 def show(entry: Entry, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Show an entry with its values, and what the people have of these types now."""
-    found = _done(lambda core: core.review.show(ALL, entry), store)
+    found = with_core(store, lambda core: core.review.show(ALL, entry))
     told: dict[str, Any] = msgspec.to_builtins(found)
     if as_json:
         typer.echo(json.dumps(told))
@@ -84,7 +80,7 @@ def accept(
 ) -> None:
     """Do what was held back: change the profile, or merge the two (can be undone)."""
     actor = _actor(operator, reason)
-    _told(_done(lambda core: core.review.accept(ALL, entry, actor, into), store), as_json)
+    _told(with_core(store, lambda c: c.review.accept(ALL, entry, actor, into)), as_json)
 
 
 @group.command()
@@ -97,14 +93,13 @@ def refuse(
 ) -> None:
     """Take an entry off the list: the same does not come back."""
     actor = _actor(operator, reason)
-    _told(_done(lambda core: core.review.refuse(ALL, entry, actor), store), as_json)
+    _told(with_core(store, lambda core: core.review.refuse(ALL, entry, actor)), as_json)
 
 
 def _actor(operator: str, reason: str) -> Actor:
     if not reason.strip():
         raise typer.BadParameter("say why: --reason")
-    now = time.time_ns() // 1_000_000
-    return Actor(name=operator or whoever(), reason=reason.strip(), now_ms=now)
+    return Actor(name=operator or whoever(), reason=reason.strip(), now_ms=now_ms())
 
 
 def _told(decided: Decided, as_json: bool) -> None:
@@ -113,15 +108,3 @@ def _told(decided: Decided, as_json: bool) -> None:
         return
     changed = ", ".join(decided.changed) or "nobody"
     typer.echo(f"{decided.id} {decided.decision}; changed: {changed}")
-
-
-def _done(work: Callable[[Core], Awaitable[Any]], store: str | None) -> Any:
-    async def within() -> Any:
-        async with running(settings_of(store=store)) as core:
-            return await work(core)
-
-    try:
-        return run_now(within())
-    except Refusal as refusal:
-        errors.print(f"[red]{refusal.message}[/] {refusal.hint}", highlight=False)
-        raise typer.Exit(1) from None

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
-from onymous.app import Core, running
+from onymous.app import Core
 from onymous.commands.common import (
+    AuthorOption,
+    DryRunOption,
     JsonOption,
+    ReasonOption,
     StoreOption,
     app,
     console,
-    errors,
-    run_now,
-    settings_of,
+    now_ms,
+    when,
+    whoever,
+    with_core,
 )
-from onymous.commands.exports import when
-from onymous.commands.tenants import AuthorOption, ReasonOption, whoever
 from onymous.flows.scope_changes import finish
 from onymous.flows.scope_log import changes
 from onymous.flows.scope_planning import Report, Wanted, begin, look, wanted_undo
 from onymous.flows.versions import Author
-from onymous.rules.errors import Refusal
 from onymous.rules.scopes import CHOICES
 
 group = typer.Typer(no_args_is_help=True, help="Join and split scopes (pools of people).")
@@ -39,7 +38,6 @@ Choose = Annotated[
     list[str] | None, typer.Option(help=f"MPID={_WORDS}: one profile that comes over")
 ]
 Alone = Annotated[bool, typer.Option(help="no server is running: wait for nobody")]
-Dry = Annotated[bool, typer.Option(help="show what would happen, change nothing")]
 
 
 @group.command()
@@ -51,7 +49,7 @@ def join(
     store: StoreOption = None,
     author: AuthorOption = "",
     reason: ReasonOption = "",
-    dry_run: Dry = False,
+    dry_run: DryRunOption = False,
     alone: Alone = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,7 +67,7 @@ def split(
     store: StoreOption = None,
     author: AuthorOption = "",
     reason: ReasonOption = "",
-    dry_run: Dry = False,
+    dry_run: DryRunOption = False,
     alone: Alone = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,7 +83,7 @@ def undo(
     store: StoreOption = None,
     author: AuthorOption = "",
     reason: ReasonOption = "",
-    dry_run: Dry = False,
+    dry_run: DryRunOption = False,
     alone: Alone = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -94,7 +92,7 @@ def undo(
     async def work(core: Core) -> Wanted:
         return await wanted_undo(core.store, number, _pairs(resolve))
 
-    wanted = _run(store, work)
+    wanted = with_core(store, work)
     _do(store, wanted, Author(name=author or whoever(), reason=reason), dry_run, alone, as_json)
 
 
@@ -106,14 +104,14 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a join or split here and now, where no server does it."""
-    _run(store, lambda core: finish(core.scopes, number, hurry=alone, sweep=alone))
+    with_core(store, lambda core: finish(core.scopes, number, hurry=alone, sweep=alone))
     typer.echo(json.dumps({"change": number}) if as_json else f"change {number}: all went over")
 
 
 @group.command("log")
 def log(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List joins and splits, newest first, with what became of the profiles."""
-    found = _run(store, lambda core: changes(core.store))
+    found = with_core(store, lambda core: changes(core.store))
     if as_json:
         typer.echo(msgspec.json.encode({"changes": found}).decode())
         return
@@ -143,15 +141,14 @@ def _do(
         report = await look(core.store, core.mpids, wanted)
         if dry_run or report.refused:
             return report, 0
-        now_ms = time.time_ns() // 1_000_000
-        change = await begin(core.store, core.mpids, wanted, author, now_ms)
+        change = await begin(core.store, core.mpids, wanted, author, now_ms())
         if not as_json:
             _show(report)
             console.print(f"change {change.id} goes on; other processes may finish it too")
         await finish(core.scopes, change.id, hurry=alone, sweep=alone)
         return report, change.id
 
-    report, number = _run(store, work)
+    report, number = with_core(store, work)
     if as_json:
         told = {"report": msgspec.to_builtins(report), "change": number or None}
         typer.echo(json.dumps(told))
@@ -185,15 +182,3 @@ def _show(report: Report) -> None:
         say(f"{who}: {what}{apart}")
     for why in report.refused:
         say(f"! {why}", "red")
-
-
-def _run(store: str | None, work: Callable[[Core], Coroutine[Any, Any, Any]]) -> Any:
-    async def inside() -> Any:
-        async with running(settings_of(store=store)) as core:
-            return await work(core)
-
-    try:
-        return run_now(inside())
-    except Refusal as refusal:
-        errors.print(f"[red]{refusal.message}[/]", highlight=False)
-        raise typer.Exit(1) from None

@@ -8,7 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from onymous.commands.common import JsonOption, StoreOption, app, run_now, settings_of, told
+from onymous.commands.common import (
+    JsonOption,
+    StoreOption,
+    app,
+    run_now,
+    settings_of,
+    told,
+)
 from onymous.logs import set_up_logging
 from onymous.processes import serve_many
 from onymous.serving import Server, listen

@@ -10,10 +10,9 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from onymous.commands.common import JsonOption, app, console, errors, run_now
+from onymous.commands.common import JsonOption, app, bar, console, errors, run_now, stop
 from onymous.lab.audit import Violation
 from onymous.lab.ground import Ground
 from onymous.lab.soak import Count, Going, audit, kills, races, restores
@@ -77,8 +76,7 @@ def _ground(url: str, folder: str) -> Ground:
     try:
         return Ground("" if url == SQLITE else url, pathlib.Path(folder))
     except SettingError as error:
-        errors.print(f"[red]{error}[/]", highlight=False)
-        raise typer.Exit(2) from None
+        stop(error)
 
 
 def _part(
@@ -110,16 +108,9 @@ def _part(
 async def _watched(
     name: str, part: Part, ground: Ground, count: int, seed: int, going: Going, quiet: bool
 ) -> Count:
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=errors,
-        disable=quiet,
-    ) as bar:
-        task = bar.add_task(name, total=count)
-        return await part(ground, count, seed, lambda n: bar.advance(task, n), going)
+    with bar(quiet) as shown:
+        task = shown.add_task(name, total=count)
+        return await part(ground, count, seed, lambda n: shown.advance(task, n), going)
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import pathlib
-import time
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
 
 from onymous.app import running
 from onymous.commands.common import (
+    AuthorOption,
+    DryRunOption,
     JsonOption,
+    ReasonOption,
     StoreOption,
     app,
     console,
-    errors,
+    now_ms,
+    read_text,
     run_now,
     settings_of,
+    whoever,
+    write_new,
 )
 from onymous.commands.reresolving import carry_over, preview, show
 from onymous.flows.fencing import GRACE_S
 from onymous.flows.merging import Actor
 from onymous.flows.reresolve import Carried
-from onymous.flows.tenants import Applied, BadDocument, ChangeRefused, apply, starter
-from onymous.rules.errors import Refusal
+from onymous.flows.tenants import Applied, apply, starter
 from onymous.settings import Settings
-
-
-def whoever() -> str:
-    """Return the name of who runs this, as their machine knows them."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "operator"
-
-
-AuthorOption = Annotated[
-    str, typer.Option(envvar="ONYMOUS_AUTHOR", help="who changes it; your login name if not given")
-]
-ReasonOption = Annotated[str, typer.Option(help="why, for `config log`")]
 
 
 @app.command()
@@ -51,11 +39,7 @@ def init(
     as_json: JsonOption = False,
 ) -> None:
     """Write a starter configuration."""
-    path = pathlib.Path(file)
-    if path.exists():
-        errors.print(f"[red]{path} exists; choose another name or remove it[/]")
-        raise typer.Exit(2)
-    path.write_text(starter(organization), "utf-8")
+    path = write_new(file, starter(organization))
     if as_json:
         typer.echo(json.dumps({"wrote": str(path)}))
     else:
@@ -68,30 +52,20 @@ def apply_(
     store: StoreOption = None,
     author: AuthorOption = "",
     reason: ReasonOption = "",
-    dry_run: Annotated[bool, typer.Option(help="show what would happen, change nothing")] = False,
+    dry_run: DryRunOption = False,
     reresolve: Annotated[
         bool, typer.Option(help="carry people over to rules that change who is who")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make the tenants and rules of a file real; refuses what would mix or lose people."""
-    try:
-        text = pathlib.Path(file).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        errors.print(f"[red]{file} cannot be read: {type(error).__name__}[/]")
-        raise typer.Exit(2) from None
+    text = read_text(file)
     carried: list[Carried] = []
     settings, who = settings_of(store=store), author or whoever()
-    try:
-        if reresolve:
-            out, carried = run_now(_carry(settings, text, dry_run, who, reason, as_json))
-        else:
-            out = run_now(_apply(settings, text, dry_run, who, reason))
-    except (BadDocument, ChangeRefused) as error:
-        refuse(error, as_json)
-    except Refusal as refusal:
-        errors.print(f"[red]{refusal.message}[/]", highlight=False)
-        raise typer.Exit(1) from None
+    if reresolve:
+        out, carried = run_now(_carry(settings, text, dry_run, who, reason, as_json))
+    else:
+        out = run_now(_apply(settings, text, dry_run, who, reason))
     if as_json and carried:
         typer.echo(msgspec.json.encode({"applied": out, "rules": carried}).decode())
         return
@@ -103,27 +77,10 @@ async def _carry(
     settings: Settings, text: str, dry_run: bool, author: str, reason: str, quiet: bool
 ) -> tuple[Applied, list[Carried]]:
     async with running(settings) as core:
-        now = time.time_ns() // 1_000_000
-        actor = Actor(name=author, reason=reason or "no reason given", now_ms=now)
+        actor = Actor(name=author, reason=reason or "no reason given", now_ms=now_ms())
         if dry_run:
             return await preview(core, text, actor), []
         return await carry_over(core, text, actor, GRACE_S, quiet=quiet)
-
-
-def refuse(error: BadDocument | ChangeRefused, as_json: bool) -> NoReturn:
-    """Say why nothing was applied, and end."""
-    if isinstance(error, BadDocument):
-        if as_json:
-            typer.echo(msgspec.json.encode({"problems": error.problems}).decode())
-        for problem in error.problems:
-            errors.print(f"problem: {problem}", highlight=False, markup=False)
-    else:
-        if as_json:
-            typer.echo(msgspec.json.encode({"refused": error.refused}).decode())
-        for step in error.refused:
-            errors.print(str(step), highlight=False, markup=False)
-        errors.print("[red]refused: nothing was changed[/]")
-    raise typer.Exit(1) from None
 
 
 def show_applied(out: Applied, as_json: bool) -> None:
@@ -138,9 +95,14 @@ def show_applied(out: Applied, as_json: bool) -> None:
 
 async def _apply(settings: Settings, text: str, dry_run: bool, author: str, reason: str) -> Applied:
     async with running(settings) as core:
-        now = time.time_ns() // 1_000_000
         return await apply(
-            core.store, core.key, text, dry_run=dry_run, actor=author, reason=reason, now_ms=now
+            core.store,
+            core.key,
+            text,
+            dry_run=dry_run,
+            actor=author,
+            reason=reason,
+            now_ms=now_ms(),
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Annotated, Any
 
 import msgspec
@@ -21,18 +20,18 @@ from onymous.commands.common import (
     UrlOption,
     app,
     console,
-    errors,
+    now_ms,
     run_now,
     settings_of,
+    whoever,
 )
 from onymous.commands.reresolving import number_of, undo_rules
-from onymous.commands.tenants import whoever
 from onymous.flows.fencing import GRACE_S
 from onymous.flows.merging import Actor
 from onymous.flows.reresolve import Carried
 from onymous.flows.tenants import Applied, rollback
 from onymous.flows.versions import newest
-from onymous.rules.errors import CannotUndo, Refusal
+from onymous.rules.errors import CannotUndo
 
 
 @app.command()
@@ -60,14 +59,13 @@ def undo(
     Entries and requests are undone by a running server; rules:N and config:N in the store itself.
     """
     if not request and what.startswith(("rules:", "config:")):
-        now = time.time_ns() // 1_000_000
-        actor = Actor(name=operator or whoever(), reason=reason, now_ms=now)
+        actor = Actor(name=operator or whoever(), reason=reason, now_ms=now_ms())
         _stored(what, actor, dry_run, keep_later, store, as_json)
         return
     named = "request_id" if request or not what.isdigit() else "entry"
     body: dict[str, Any] = {"environment": environment, "reason": reason, named: what}
     body |= {"dry_run": dry_run} | ({"operator": operator} if operator else {})
-    answer = ask(url, key, secret, "POST", "/v1/undo", {}, body)
+    answer = ask(url, key, secret, "POST", "/v1/undo", {}, body, as_json)
     _show(answer, dry_run, as_json)
 
 
@@ -108,11 +106,7 @@ def _stored(
                 expected=number,
             )
 
-    try:
-        done = run_now(work())
-    except Refusal as refusal:
-        errors.print(f"[red]{refusal.message}[/] {refusal.hint}", highlight=False)
-        raise typer.Exit(1) from None
+    done = run_now(work())
     if as_json:
         typer.echo(msgspec.json.encode(done).decode())
     elif isinstance(done, Applied):

@@ -11,11 +11,11 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from onymous import readers
-from onymous.commands.common import JsonOption, StoreOption, app, console, errors, run_now
+from onymous.commands.common import JsonOption, StoreOption, app, bar, console, fail, run_now, stop
 from onymous.flows.tenants import BadDocument, parse
 from onymous.lab.play import BadRequest, play, stage
 from onymous.lab.score import Score, render, score
@@ -45,29 +45,23 @@ TEXT = "utf-8"
 
 @contextmanager
 def _bar(words: str, total: int | None, quiet: bool) -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=errors, disable=quiet) as bar:
-        bar.add_task(words, total=total)
-        yield bar
-
-
-def _refuse(text: object) -> typer.Exit:
-    errors.print(f"[red]{text}[/]", highlight=False)
-    return typer.Exit(2)
+    with bar(quiet) as shown:
+        shown.add_task(words, total=total)
+        yield shown
 
 
 def _worlds(names: list[str] | None) -> list[str]:
     try:
         return list(dict.fromkeys(world_named(name) for name in names or PRESETS))
     except ValueError as error:
-        raise _refuse(error) from None
+        stop(error)
 
 
 def _folder(path: pathlib.Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _refuse(f"{path} cannot be made: {error.strerror}") from None
+        fail(f"{path} cannot be made: {error.strerror}")
 
 
 @app.command("simulate")
@@ -85,11 +79,11 @@ def simulate_(
     for world in _worlds(worlds):
         stream, truth = out / f"{world}.stream.jsonl", out / f"{world}.truth.jsonl"
         seen: set[str] = set()
-        with _bar(world, steps, as_json) as bar:
+        with _bar(world, steps, as_json) as shown:
             story = simulate(PRESETS[world], seed, people, steps)
             for step in write(story, stream, truth):
                 seen.add(step.person)
-                bar.advance(bar.task_ids[0])
+                shown.advance(shown.task_ids[0])
         made.append({"world": world, "stream": str(stream), "truth": str(truth)})
         made[-1] |= {"requests": steps, "people": len(seen)}  # type: ignore[dict-item]
     if as_json:
@@ -127,20 +121,20 @@ def play_(
 
 def _rules(strategy: str, config: pathlib.Path | None, scope: str) -> ScopeConfig:
     if bool(strategy) == (config is not None):
-        raise _refuse("say --strategy NAME or --config FILE")
+        fail("say --strategy NAME or --config FILE")
     if config is None:
         if strategy not in STRATEGIES:
-            raise _refuse(f"strategy must be one of {', '.join(STRATEGIES)}")
+            fail(f"strategy must be one of {', '.join(STRATEGIES)}")
         return config_of(strategy)
     try:
         scopes = parse(config.read_text(TEXT))[0].scopes
     except (OSError, UnicodeDecodeError):
-        raise _refuse(f"{config} cannot be read") from None
+        fail(f"{config} cannot be read")
     except BadDocument as error:
-        raise _refuse("; ".join(map(str, error.problems))) from None
+        fail("; ".join(map(str, error.problems)))
     name = scope or (next(iter(scopes)) if len(scopes) == 1 else "")
     if name not in scopes:
-        raise _refuse(f"say --scope: one of {', '.join(scopes)}")
+        fail(f"say --scope: one of {', '.join(scopes)}")
     return scopes[name]
 
 
@@ -151,19 +145,19 @@ async def _played(
     people: set[str] = set()
     found = {"answered": 0, "unanswered": 0}
     try:
-        with _bar(stream.name, None, quiet) as bar, out.open("wb") as file:
+        with _bar(stream.name, None, quiet) as shown, out.open("wb") as file:
 
             def done(result: Resolved) -> None:
                 file.write(encode(result) + b"\n")
                 found["unanswered" if result.mpid is None else "answered"] += 1
                 if result.mpid is not None:
                     people.add(result.mpid)
-                bar.advance(bar.task_ids[0])
+                shown.advance(shown.task_ids[0])
 
             async with stage(store) as core:
                 repeats = await play(core, rules, 1, read(stream, Request), done)
     except (BadLine, BadRequest) as error:
-        raise _refuse(error) from None
+        stop(error)
     return {**found, "people": len(people), "repeats": repeats}
 
 
@@ -182,9 +176,9 @@ def score_(
             true = {t.request_id: t for t in read(truth, Truth)}
             seen, unanswered, strange = compared(_results(result), true)
     except (BadLine, readers.FileProblem) as error:
-        raise _refuse(error) from None
+        stop(error)
     if strange >= len(seen):
-        raise _refuse("most requests of the result are not in this truth: they are of two streams")
+        fail("most requests of the result are not in this truth: they are of two streams")
     found = score(seen)
     if as_json:
         more = {"unanswered": unanswered, "unknown": strange}
@@ -233,15 +227,15 @@ def strategies_(
 ) -> None:
     """Score every strategy in simulated worlds: which strategy for whom."""
     chosen, names = _worlds(worlds), list(STRATEGIES)
-    with _bar("requests answered", len(chosen) * len(names) * steps, as_json) as bar:
-        task = bar.task_ids[0]
-        rows = run_now(compare(chosen, names, people, steps, seed, lambda: bar.advance(task)))
-        bar.update(task, completed=len(chosen) * len(names) * steps)
+    with _bar("requests answered", len(chosen) * len(names) * steps, as_json) as shown:
+        task = shown.task_ids[0]
+        rows = run_now(compare(chosen, names, people, steps, seed, lambda: shown.advance(task)))
+        shown.update(task, completed=len(chosen) * len(names) * steps)
     if write_page is not None:
         try:
             page = filled(write_page.read_text(TEXT), tables(rows, people, steps, seed))
         except (OSError, ValueError) as error:
-            raise _refuse(error) from None
+            stop(error)
         write_page.write_text(page, TEXT)
     if as_json:
         typer.echo(json.dumps([row.as_dict() for row in rows]))

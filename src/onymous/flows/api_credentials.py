@@ -18,7 +18,7 @@ import msgspec
 
 from onymous.flows.credentials import MOST_TRIES, audit
 from onymous.flows.tombstones import CLIENT_GONE, CLIENT_OFF, CLIENT_ON, Line, promised
-from onymous.rules.errors import BadRequest, NotFound
+from onymous.rules.errors import BadRequest, NoSuchThing
 from onymous.store import credentials_sql as sql
 from onymous.store.port import LostRace, Row, Session, Store, Transaction
 
@@ -215,10 +215,10 @@ async def credentials(store: Store) -> list[ApiCredential]:
 async def one(session: Session, client_id: str) -> ApiCredential:
     """Return a credential by its client id; raises `NotFound`."""
     if not re.fullmatch(r"on-[0-9a-f]{32}", client_id):
-        raise NotFound()
+        raise NoSuchThing(what=f"credential {client_id}")
     rows = await session.rows(sql.CREDENTIAL_BY_CLIENT, client_id)
     if not rows:
-        raise NotFound()
+        raise NoSuchThing(what=f"credential {client_id}")
     return read_credential(rows[0])[0]
 
 

@@ -14,7 +14,7 @@ from onymous.flows.merging import Actor
 from onymous.flows.reresolve import Carried, Unresolve
 from onymous.flows.rule_changes import RuleChange, moved_since, rule_change
 from onymous.flows.versions import newest as newest_version
-from onymous.rules.errors import CannotUndo, NotFound
+from onymous.rules.errors import CannotUndo, NoSuchThing
 from onymous.rules.records import ERASED, Record
 from onymous.rules.strategies import ScopeConfig
 from onymous.store import rules_sql
@@ -48,7 +48,7 @@ async def _undoable(store: Store, number: int) -> tuple[int, str]:
     async with store.read() as session:
         rows = await session.rows(rules_sql.CHANGE_BY_ID, number)
         if not rows:
-            raise NotFound()
+            raise NoSuchThing(what=f"change of rules {number}")
         change = rule_change(rows[0])
         newest = (await session.rows(rules_sql.CHANGE_STANDING, change.scope))[0][0]
         state, ids = await tenancy.read_state(session)

@@ -6,7 +6,7 @@ import msgspec
 
 from onymous.flows.identity import NAME_OF, Mpids
 from onymous.flows.merging import Actor
-from onymous.rules.errors import NotFound
+from onymous.rules.errors import NoSuchThing
 from onymous.store import review_sql, sql
 from onymous.store.port import Row, Store
 
@@ -39,7 +39,7 @@ async def conflict(store: Store, mpids: Mpids, number: int) -> Conflict:
     async with store.read() as session:
         rows = await session.rows(review_sql.CONFLICT_WAITING, number)
     if not rows:
-        raise NotFound()
+        raise NoSuchThing(what=f"conflict {number} that waits")
     return conflict_of(rows[0], mpids)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from onymous.crypto import MasterKey, new_key_pair
 from onymous.flows import tenancy
 from onymous.flows.tombstones import SECRET, Line, promised
-from onymous.rules.errors import BadRequest, NotFound
+from onymous.rules.errors import BadRequest, NoSuchThing
 from onymous.store import sql as store_sql
 from onymous.store import tenants_sql as sql
 from onymous.store.port import LostRace, Store, Transaction
@@ -119,7 +119,7 @@ async def revoke_secret(
         known = await _secrets(tx, number)
         live = {s.secret_id for s in known if s.revoked_ms is None}
         if secret_id not in live:
-            raise NotFound()
+            raise NoSuchThing(what=f"live secret {secret_id} of {workspace}/{name}")
         await tx.run(sql.SEALED_REVOKE, b"", now_ms, secret_id)
         made = next(s.created_ms for s in known if s.secret_id == secret_id)
         await promised(tx, Line(SECRET, now_ms, secret_id, made))
@@ -134,7 +134,7 @@ async def list_secrets(store: Store, workspace: str, name: str) -> list[Issued]:
     async with store.read() as session:
         rows = await session.rows(sql.INPUT_BY_NAME, workspace, name)
         if not rows:
-            raise NotFound()
+            raise NoSuchThing(what=f"input {workspace}/{name}")
         return [Issued(*row) for row in await session.rows(sql.SECRETS_OF, rows[0][0])]
 
 
@@ -163,7 +163,7 @@ async def audit(
 async def _input(tx: Transaction, workspace: str, name: str) -> tuple[int, str, str]:
     rows = await tx.rows(sql.INPUT_BY_NAME, workspace, name)
     if not rows:
-        raise NotFound()
+        raise NoSuchThing(what=f"input {workspace}/{name}")
     number, kind, api_key = rows[0]
     return number, kind, api_key
 

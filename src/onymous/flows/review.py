@@ -20,7 +20,7 @@ from onymous.flows.merging import Actor, Merging
 from onymous.flows.profiles import canonical
 from onymous.flows.retrying import retried
 from onymous.flows.tenants import Caller, Directory
-from onymous.rules.errors import BeingDecided, CannotAccept, InvalidData, NotFound, ScopeChanging
+from onymous.rules.errors import BeingDecided, CannotAccept, InvalidData, NoSuchThing, ScopeChanging
 from onymous.rules.records import ERASED
 from onymous.store import review_sql, sql
 from onymous.store.packing import unpack_record
@@ -206,7 +206,7 @@ class Review:
         async with self._store.read() as session:
             rows = await session.rows(statement, number)
         if not rows or not pools[0] <= rows[0][1 if kind == "v" else 2] <= pools[1]:
-            raise NotFound()
+            raise NoSuchThing(what=f"entry {entry} that waits")
         return kind, rows[0]
 
     async def _claim(self, kind: str, number: int) -> int:
@@ -284,5 +284,5 @@ class Review:
 def _parsed(entry: str) -> tuple[str, int]:
     match = _ID.fullmatch(entry)
     if match is None:
-        raise NotFound()
+        raise NoSuchThing(what="entry of that name: write v or c and a number")
     return match[1], int(match[2])

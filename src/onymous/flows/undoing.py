@@ -12,7 +12,7 @@ from onymous.flows.identity import NAME_OF, Resolver
 from onymous.flows.merging import Actor
 from onymous.flows.working import Origin, Working
 from onymous.rules.batches import usable
-from onymous.rules.errors import CannotUndo, Internal, NotFound, Refusal
+from onymous.rules.errors import CannotUndo, Internal, NoSuchThing, NotFound, Refusal
 from onymous.rules.ledger import TAKEN, UNDONE, Change, Entry, Line
 from onymous.rules.records import Record
 from onymous.rules.strategies import Plan
@@ -67,7 +67,7 @@ class Undoing:
             rows = await session.rows(sql.LEDGER_BY_SEQ, entry)
             pid = rows[0][0] if rows else None
             if pid is None or (mpid is not None and self._resolver.mpids.parse(mpid) != pid):
-                raise NotFound()
+                raise NoSuchThing(what=f"entry {entry} of a profile here")
             told = await session.rows(sql.LEDGER_OF, pid, _ALL, 1 << 31)
         lines = [Line(seq, at, _entries.decode(bytes(body))) for seq, at, body in told]
         line = next(line for line in lines if line.seq == entry)

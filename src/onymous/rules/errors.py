@@ -90,6 +90,12 @@ class NotFound(Refusal):
     hint = "Nothing was created. A protected search is no evidence that someone does not exist."
 
 
+class NoSuchThing(NotFound):
+    """There is no {what}."""
+
+    hint = "List what there is; an entry of a history is named by its number."
+
+
 class ImmutableChange(Refusal):
     """{type} is immutable: once set it cannot change, be removed or move."""
 
