@@ -49,6 +49,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("work", bool, True, "do promised jobs and upkeep here; false: `onymous work` does"),
     Setting("stop_delay_s", float, 0.0, "after SIGTERM go on so long, /readyz says 503", 0, 600),
     Setting("stop_timeout_s", float, 15.0, "wait so long for requests under way", 0, 600),
+    Setting("head_timeout_s", float, 20.0, "the head of a request must be whole by then", 0.1),
+    Setting("body_timeout_s", float, 20.0, "a body too; 1 s more for each 1024 bytes of it", 0.1),
     Setting("max_identity_body_bytes", int, 262_144, "largest identity body, inflated", 1024),
     Setting("max_event_body_bytes", int, 2_097_152, "largest events body, inflated", 1024),
     Setting("max_identities_per_request", int, 64, "identities or changes in one request", 1, 64),
@@ -101,6 +103,8 @@ class Settings:
     work: bool
     stop_delay_s: float
     stop_timeout_s: float
+    head_timeout_s: float
+    body_timeout_s: float
     max_identity_body_bytes: int
     max_event_body_bytes: int
     max_identities_per_request: int

@@ -47,6 +47,18 @@ class Polite(uvicorn.Server):
         cycles = [getattr(c, "cycle", None) for c in self.server_state.connections]
         self.cut = sum(cycle is not None and not cycle.response_complete for cycle in cycles)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Look, every few tenths of a second, for requests that take too long to come."""
+        kind = self.config.http_protocol_class
+        if issubclass(kind, HotProtocol):
+            least = min(kind.head_timeout, kind.body_timeout)
+            if counter % max(1, min(50, int(least * 2))) == 0:
+                now = asyncio.get_running_loop().time()
+                for connection in list(self.server_state.connections):
+                    if isinstance(connection, HotProtocol):
+                        connection.watch(now)
+        return await super().on_tick(counter)
+
     async def let_go(self, protocol: type[HotProtocol]) -> None:
         """Take no new connections, and tell those there are that each answer is their last."""
         for server in self.servers:

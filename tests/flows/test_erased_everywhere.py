@@ -9,7 +9,7 @@ from typing import Any
 from tests.flows.test_events_flow import send
 from tests.web.serving import Running, running
 
-from onymous.flows.answers import Answer, Question
+from onymous.flows.answers import Answer, Question, Recent
 from onymous.flows.erasure import erase
 from onymous.flows.files import NoRejects
 from onymous.flows.importing import Importer, Job
@@ -39,6 +39,36 @@ def _bytes(cell: Any) -> bytes:
     return bytes(cell) if isinstance(cell, bytes | memoryview) else b""
 
 
+async def erased(it: Running, mpid: str) -> None:
+    core = it.server.core
+    caller = core.directory.find("server-api-key")
+    assert caller is not None
+    future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    question = Question(op="erase", caller=caller, environment="production", known={}, now_ms=1)
+    erase(core.resolver, question, mpid, future.set_result)
+    assert (await future).refusal is None
+
+
+async def test_a_repeat_revives_nobody(place: Any, tmp_path: pathlib.Path) -> None:
+    """The answer kept for repeats names nobody, and stays: a late repeat makes no new person."""
+    async with running(place, tmp_path) as it:
+        core = it.server.core
+        names = {"customerid": f"{MARK}-1", "email": f"{MARK}@x.io"}
+        mpid = (await it.ask("login", names, request_id="r1")).json()["mpid"]
+        await erased(it, mpid)
+        async with core.store.read() as session:
+            (row,) = await session.rows("SELECT request, answer, digest FROM replay")
+        assert not any(MARK.encode() in _bytes(cell) for cell in row)
+        for _ in range(2):  # as this process remembers it, and as the database does
+            again = await it.ask("login", names, request_id="r1")
+            assert (again.status_code, again.json()["mpid"]) == (200, mpid)
+            core.resolver.recent = Recent()
+        found = await it.ask("search", {"customerid": f"{MARK}-1"})
+        assert found.status_code == 404
+        fresh = await it.ask("login", names, request_id="r2")
+        assert fresh.json()["mpid"] != mpid
+
+
 async def test_nothing_is_left(place: Any, tmp_path: pathlib.Path) -> None:
     async with running(place, tmp_path) as it:
         core = it.server.core
@@ -61,10 +91,7 @@ async def test_nothing_is_left(place: Any, tmp_path: pathlib.Path) -> None:
         await core.diagnostics.flush(core.store)
         assert {"identity", "journal", "person", "conflict"} <= set(await left(it))
 
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        question = Question(op="erase", caller=caller, environment="production", known={}, now_ms=1)
-        erase(core.resolver, question, mpid, future.set_result)
-        assert (await future).refusal is None
+        await erased(it, mpid)
         for _ in range(100):
             if not await left(it):
                 break

@@ -24,7 +24,8 @@ workspaces:
   linked:
     scope: link
     inputs:
-      linked: {kind: server, api_key: linked-api-key, permissions: [merge, "alias:any"]}
+      linked: {kind: server, api_key: linked-api-key,
+               permissions: [merge, "alias:any", "search:any"]}
       lweb: {kind: web, api_key: lweb-api-key}
   apart:
     scope: apart

@@ -154,6 +154,13 @@ class HeadTooLarge(Refusal):
     hint = "Send fewer or shorter headers; identities and events belong in the body."
 
 
+class RequestTooSlow(Refusal):
+    """The request did not arrive in time."""
+
+    code, status = "BAD_REQUEST", 408
+    hint = "Send it again; head_timeout_s and body_timeout_s say how long one may take."
+
+
 class BadHttp(Refusal):
     """This is not a valid HTTP request."""
 

@@ -26,6 +26,8 @@ MOST_DISCARDED = 64 << 20
 MOST_HEADS, MOST_HEAD = 2_000, 2_048
 #: bytes of a head (address and headers) that arrives in pieces, or that one piece may have
 MOST_HEADERS = 65_536
+#: bytes of a body that earn it another second
+BODY_RATE = 1024
 #: seconds in which the last answer of a connection can be read
 LAST_WORDS_S = 2.0
 #: headers that send a request the ordinary way
@@ -124,6 +126,10 @@ class HotProtocol(HttpToolsProtocol):
     #: answers to a head that is too large, and to what is no HTTP
     head_too_large: ClassVar[bytes] = b""
     bad_http: ClassVar[bytes] = b""
+    #: seconds a head and a body may take, and the answer where they took longer
+    head_timeout: ClassVar[float] = 20.0
+    body_timeout: ClassVar[float] = 20.0
+    too_slow: ClassVar[bytes] = b""
     find: ClassVar[Finder] = staticmethod(_nothing)
     _hot: HotRequest | None = None
     heads: ClassVar[dict[bytes, Head]] = {}
@@ -137,6 +143,8 @@ class HotProtocol(HttpToolsProtocol):
     #: the last answer of the connection is given; what still comes is not read
     _gone = False
     _head = 0
+    #: since when `watch` sees a request unfinished, in which part, and bytes that came since
+    _since, _part, _got = 0.0, "", 0
     #: the latest hot request that was complete
     _whole: HotRequest | None = None
 
@@ -144,6 +152,7 @@ class HotProtocol(HttpToolsProtocol):
         """Take data: a request whose head is remembered goes straight to its handler."""
         cycle = self.cycle
         if self._inside or (cycle is not None and not cycle.response_complete):
+            self._got += len(data)
             self._parse(data)
             return
         end = data.find(b"\r\n\r\n") + 4
@@ -179,7 +188,40 @@ class HotProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that the parser is inside a message."""
         self._inside = self._in_head = True
+        self._since = 0.0
         super().on_message_begin()
+
+    def watch(self, now: float) -> None:
+        """End a connection on which a request takes too long to come; called now and then.
+
+        Nothing is counted for requests that come in one piece.
+        """
+        if self._inside:
+            part = "head" if self._in_head else "body"
+        else:  # who says nothing on a new connection has as long as on a used one
+            part = "nothing" if self.cycle is None else ""
+        if not part or self._gone or self.flow.read_paused:
+            self._since = 0.0
+        elif not self._since or part != self._part:
+            self._since, self._part, self._got = now, part, 0
+        elif now - self._since > self._most_seconds(part):
+            self._end_slow(part)
+
+    def _most_seconds(self, part: str) -> float:
+        if part == "head":
+            return self.head_timeout
+        idle: float = self.timeout_keep_alive
+        return idle if part == "nothing" else self.body_timeout + self._got / BODY_RATE
+
+    def _end_slow(self, part: str) -> None:
+        hot = self._hot
+        if part == "head":
+            self._give_up(self.too_slow)
+        elif part == "body" and hot is not None and not hot.response_complete:
+            hot.keep_alive = False
+            hot.respond(self.too_slow)
+        else:
+            self.transport.close()
 
     def _parse(self, data: bytes) -> None:
         """Parse data; the keep-alive timer looks at the clock instead of being reset."""
@@ -322,12 +364,14 @@ def hot_protocol(
     too_large: Callable[[int], bytes],
     head_too_large: bytes = b"",
     bad_http: bytes = b"",
+    too_slow: tuple[float, float, bytes] = (20.0, 20.0, b""),
 ) -> type[HotProtocol]:
     """Return the protocol class that answers `table`, and what `find` finds, before ASGI.
 
     Bodies over `max_body` bytes are read to their end, not kept, and answered with what
     `too_large` returns for their bound: a client that is still sending could not read the answer.
-    Over `MOST_DISCARDED` the connection is closed.
+    Over `MOST_DISCARDED` the connection is closed. `too_slow` is seconds for a head, seconds for a
+    body, and the answer to what took longer.
     """
     attributes: dict[str, Any] = {
         "heads": {},
@@ -337,5 +381,7 @@ def hot_protocol(
         "head_too_large": head_too_large,
         "bad_http": bad_http,
     }
+    names = ("head_timeout", "body_timeout", "too_slow")
+    attributes |= dict(zip(names, too_slow, strict=True))
     attributes["find"] = staticmethod(find)
     return type("ServedProtocol", (HotProtocol,), attributes)

@@ -14,7 +14,14 @@ from typing import Any
 import msgspec
 
 from onymous.limits import Trusted
-from onymous.rules.errors import BodyTooLarge, Internal, MethodNotAllowed, NoSuchPath, Refusal
+from onymous.rules.errors import (
+    BadHttp,
+    BodyTooLarge,
+    Internal,
+    MethodNotAllowed,
+    NoSuchPath,
+    Refusal,
+)
 from onymous.web.calls import Call, client_address
 from onymous.web.glance import PLAIN, SAMPLE, Glances
 from onymous.web.hot import MOST_DISCARDED, HotRequest, HotTable
@@ -292,7 +299,7 @@ async def _body(receive: Receive, most: int) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return b""
+            raise BadHttp()  # half a body is none
         part = message.get("body", b"")
         size += len(part)
         if size <= most:

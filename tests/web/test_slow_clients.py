@@ -1,0 +1,85 @@
+"""Clients that take their time: a byte now and then holds no connection for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+from typing import Any
+
+from tests.web.serving import Running, running
+
+SHORT = {"head_timeout_s": 0.3, "body_timeout_s": 0.3}
+LOGIN = {"environment": "production", "known_identities": {"customerid": "slow"}}
+
+
+def head(it: Running, size: int, *more: str) -> bytes:
+    lines = [f"{name}: {value}" for name, value in it.basic().items()]
+    lines += ["host: x", f"content-length: {size}", *more]
+    return "\r\n".join(["POST /v1/login HTTP/1.1", *lines, "", ""]).encode()
+
+
+async def dripped(it: Running, first: bytes, rest: bytes) -> bytes:
+    """Send the rest byte by byte until the server ends it; return what it said."""
+    host, port = it.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    said = asyncio.create_task(reader.read())
+    try:
+        writer.write(first)
+        for place in range(len(rest)):
+            if said.done() or writer.is_closing():
+                break
+            writer.write(rest[place : place + 1])
+            await asyncio.sleep(0.05)
+        return await asyncio.wait_for(said, 60)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def test_a_head_that_never_ends(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path, **SHORT) as it:
+        said = await dripped(it, b"", b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 5_000)
+        assert said.startswith(b"HTTP/1.1 408 ") and b"connection: close" in said.lower()
+        assert b"did not arrive in time" in said
+        # also after a request that was answered
+        first = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+        said = await dripped(it, first, b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 5_000)
+        assert said.startswith(b"HTTP/1.1 200 ") and b"HTTP/1.1 408 " in said
+
+
+async def test_a_body_that_never_ends(place: Any, tmp_path: pathlib.Path) -> None:
+    """On a hot route and on an ordinary one: the connection ends, nothing was done."""
+    async with running(place, tmp_path, **SHORT) as it:
+        before = await it.counts()
+        said = await dripped(it, head(it, 5_000), b" " * 5_000)
+        assert said.startswith(b"HTTP/1.1 408 ") and b"connection: close" in said.lower()
+        assert await dripped(it, head(it, 5_000, "content-encoding: gzip"), b" " * 5_000) == b""
+        assert await it.counts() == before
+
+
+async def test_who_says_nothing_is_let_go(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path, **SHORT) as it:
+        assert it.server._public is not None
+        it.server._public.config.timeout_keep_alive = 1
+        assert await dripped(it, b"", b"") == b""
+
+
+async def test_a_long_body_that_comes_is_taken(place: Any, tmp_path: pathlib.Path) -> None:
+    """It takes longer than the limit, but it comes; who waits for an answer is left alone."""
+    async with running(place, tmp_path, **SHORT) as it:
+        poll = asyncio.create_task(
+            it.client.get("/v1/changes", params={"wait": 5}, headers=it.basic())
+        )
+        body = json.dumps(LOGIN).encode() + b" " * 100_000
+        host, port = it.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head(it, len(body)))
+        for place_ in range(0, 80_000, 4_000):
+            writer.write(body[place_ : place_ + 4_000])
+            await asyncio.sleep(0.05)
+        writer.write(body[80_000:])
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        assert (await poll).status_code == 200
