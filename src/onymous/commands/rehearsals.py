@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from onymous.commands.common import JsonOption, app, console, errors, run_now
+from onymous.commands.common import JsonOption, app, console, run_now, stop
 from onymous.lab.foretold import BEGIN, END, PEOPLE, SEED, STEPS, Judged, foretold, tables
 from onymous.lab.simulate import PRESETS
 from onymous.lab.which import filled, world_named
@@ -35,15 +35,13 @@ def rehearsals_(
     try:
         chosen = list(dict.fromkeys(world_named(name) for name in worlds or PRESETS))
     except ValueError as error:
-        errors.print(f"[red]{error}[/]", highlight=False)
-        raise typer.Exit(2) from None
+        stop(error)
     rows = run_now(foretold(chosen, people, steps, seed))
     if write_page is not None:
         try:
             page = filled(write_page.read_text(TEXT), tables(rows), BEGIN, END)
         except (OSError, ValueError) as error:
-            errors.print(f"[red]{error}[/]", highlight=False)
-            raise typer.Exit(2) from None
+            stop(error)
         write_page.write_text(page, TEXT)
     if as_json:
         typer.echo(msgspec.json.encode([_plain(row) for row in rows]).decode())
