@@ -153,11 +153,11 @@ async def test_an_accept_is_decided_again(place: Place, tmp_path: pathlib.Path) 
         other = await known(it, customerid="c2", email=SECOND)
         (entry,) = await listed(it)
         path = f"/v1/review/{entry['id']}/accept"
-        before = await it.counts()
+        before = await it.counts() | {"job": 0}  # the worker does them meanwhile
         reply = await post(it, path)
         assert reply.status_code == 400 and "another" in reply.text, reply.text
         assert SECOND not in reply.text
-        assert await it.counts() == before
+        assert await it.counts() | {"job": 0} == before
         assert (await whose(it, email=SECOND), await whose(it, email=FIRST)) == (other, mpid)
         free = [{"identity_type": "email", "old_value": SECOND, "new_value": "c2@x.io"}]
         assert (await it.modify(other, free)).status_code == 200
