@@ -8,6 +8,7 @@ import typer
 
 from onymous.app import Core
 from onymous.commands.common import bar, console, now_ms
+from onymous.flows import tenancy
 from onymous.flows.carrying import take_back
 from onymous.flows.configure import Applied, Around, apply, parse
 from onymous.flows.credentials import transact
@@ -15,6 +16,7 @@ from onymous.flows.fencing import announced
 from onymous.flows.merging import Actor
 from onymous.flows.reresolve import Carried, Reresolve
 from onymous.flows.rule_changes import undisturbed
+from onymous.flows.versions import newest
 from onymous.lab.reresolve import planned
 from onymous.rules.reresolving import Part
 from onymous.rules.strategies import ScopeConfig, compile_plan
@@ -30,8 +32,12 @@ async def carry_over(
     """Apply a document whose rules change who is who, and carry people over to it."""
     document, _ = parse(text)
     await core.directory.load()
-    scopes = {c.scope_name: c.scope for c in core.directory.callers()}
-    changing = {n: config for n, config in document.scopes.items() if n in scopes}
+    async with core.store.read() as session:
+        version = await newest(session)
+        state, ids = await tenancy.read_state(session)
+    # also scopes nobody calls any more; the people of one whose rules stay are left alone
+    scopes, were = ids.scopes, state.scopes
+    changing = {n: c for n, c in document.scopes.items() if n in scopes and c != were[n]}
     rounds = dict.fromkeys(changing, 0)
     out: list[Applied] = []
     done: dict[str, Carried] = {}
@@ -47,7 +53,7 @@ async def carry_over(
             await carrier(tx, scope, was, becomes)
             done[next(n for n, s in scopes.items() if s == scope)] = carrier.done
 
-        out.append(await _apply(core, text, actor, around))
+        out.append(await _apply(core, text, actor, around, version))
         for name, carried in done.items():
             while carried.left and rounds[name] < MOST_ROUNDS:
                 rounds[name] += 1
@@ -59,7 +65,7 @@ async def carry_over(
     return out[0], list(done.values())
 
 
-async def _apply(core: Core, text: str, actor: Actor, around: Around) -> Applied:
+async def _apply(core: Core, text: str, actor: Actor, around: Around, version: int) -> Applied:
     return await apply(
         core.store,
         core.key,
@@ -67,6 +73,7 @@ async def _apply(core: Core, text: str, actor: Actor, around: Around) -> Applied
         actor=actor.name,
         reason=actor.reason,
         now_ms=now_ms(),
+        expected=version,
         around=around,
     )
 
