@@ -9,11 +9,12 @@ from onymous.flows.copying import copy_over
 from onymous.flows.diagnostics import storable
 from onymous.flows.fencing import in_force
 from onymous.flows.identity import CODE_OF, Resolver, request_key
+from onymous.flows.profiles import canonical
 from onymous.flows.retrying import retried
 from onymous.rules.aliases import Alias, AliasOutcome, decide_alias, refuse, window
 from onymous.rules.errors import AliasInvalid, Refusal, RequestIdReused
 from onymous.rules.ledger import ALIASED, Change, Entry
-from onymous.rules.records import Record
+from onymous.rules.records import MERGED, Record
 from onymous.store import history_sql, sql
 from onymous.store.port import Probe, Store, Transaction
 
@@ -101,6 +102,9 @@ async def _decide(tx: Transaction, question: Question, alias: Alias, copy: list[
         for s, d, a, b, c, e in rows
     ]
     outcome = decide_alias(alias, one, two, prior, plan, _STAMP)
+    if one.flags & MERGED and await canonical(tx, one.pid) != await canonical(tx, two.pid):
+        # the history of one person would count for another one too
+        outcome = AliasOutcome(reason="source_is_merged")
     await _record(tx, question, pool, alias, outcome, (one, two))
     if outcome.applied and copy:
         number = (await tx.rows(history_sql.ALIAS_LATEST, one.pid, two.pid))[0][0]

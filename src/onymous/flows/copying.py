@@ -55,22 +55,47 @@ async def copy_over(
 
 
 async def take_back(tx: Transaction, alias: int, destination: int) -> None:
-    """Undo what an alias copied, where it still stands."""
+    """Undo what an alias copied, where it still stands; and where another alias would bring it
+    back when that one is undone.
+    """
     persons = await _persons(tx, destination)
+    others = await tx.rows(sql.COPIES_INTO, destination, alias)
     for workspace, body in await tx.rows(sql.COPIES_OF, alias):
+        copied = _copied.decode(bytes(body))
+        for number, place, later in others:
+            if place == workspace:
+                await _forget(tx, (number, workspace), _copied.decode(bytes(later)), copied)
         person = persons.get(workspace)
         if person is None:
             continue
-        copied = _copied.decode(bytes(body))
         for name, (before, given) in copied.attributes.items():
             if person.attributes.get(name) == given:
                 _restore(person.attributes, name, before)
         for name, (earlier, answer) in copied.consent.items():
             if person.consent.get(name) == answer:
                 _restore(person.consent, name, earlier)
-                person.consents = [c for c in person.consents if c != (name, answer)]
+            person.consents = [c for c in person.consents if c != (name, answer)]
         await tx.run(sql.PERSON_PUT, destination, workspace, person.stored_ms, _encode(person))
     await tx.run(sql.COPIES_DROP, alias)
+
+
+async def _forget(tx: Transaction, key: tuple[int, int], other: Copied, gone: Copied) -> None:
+    """Let another alias restore what stood before the one that is undone, not what that brought."""
+    attributes = _past(other.attributes, gone.attributes)
+    consent = _past(other.consent, gone.consent)
+    if (attributes, consent) != (other.attributes, other.consent):
+        await tx.run(sql.COPY_SET, _encode(Copied(attributes, consent)), *key)
+
+
+def _past(
+    other: dict[str, tuple[_T | None, _T]], gone: dict[str, tuple[_T | None, _T]]
+) -> dict[str, tuple[_T | None, _T]]:
+    return {
+        name: (gone[name][0], given)
+        if name in gone and before == gone[name][1]
+        else (before, given)
+        for name, (before, given) in other.items()
+    }
 
 
 def _restore(held: dict[str, _T], name: str, before: _T | None) -> None:

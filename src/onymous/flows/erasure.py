@@ -37,7 +37,8 @@ _HISTORY = (
     review_sql.HELD_ERASE,
 )
 
-_POINTERS = (history_sql.ALIASES_ERASE, history_sql.MERGES_ERASE)
+#: with two ends; copies are found through their aliases
+_POINTERS = (history_sql.COPIES_ERASE, history_sql.ALIASES_ERASE, history_sql.MERGES_ERASE)
 
 
 def erase(resolver: Resolver, question: Question, mpid: object, done: Done) -> None:

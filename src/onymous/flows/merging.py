@@ -304,6 +304,8 @@ def _warnings(source: ProfileView, destination: ProfileView) -> list[str]:
         ours = {n.value for n in destination.user_identities if n.type == kind}
         if theirs and ours and not theirs & ours:
             out.append(f"both have a {kind}, and not the same")
+    if any(alias.other != destination.mpid for alias in source.aliases_out):
+        out.append("an alias lets the history of the source count for another profile as well")
     if source.known and not destination.known:
         out.append("the source is known, the destination is anonymous: merge the other way round?")
     return out

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from onymous.flows.copying import take_back
 from onymous.flows.journal import LATE_MS, value_marks
 from onymous.rules.ledger import ERASED, Entry
-from onymous.store import sql
-from onymous.store.port import Transaction
+from onymous.store import history_sql, sql
+from onymous.store.port import Probe, Transaction
 
 _encode = msgspec.msgpack.Encoder().encode
 _entries = msgspec.msgpack.Decoder(Entry)
@@ -21,6 +22,7 @@ async def redact(tx: Transaction, pool: int, pids: list[int], now_ms: int) -> No
     """
     marks: set[bytes] = set()
     for pid in pids:
+        await _take_back_copies(tx, pool, pid)
         rows = await tx.rows(sql.LEDGER_OF, pid, 1 << 62, 1 << 31)
         out = []
         for seq, _, body in rows:
@@ -37,3 +39,10 @@ async def redact(tx: Transaction, pool: int, pids: list[int], now_ms: int) -> No
         body = _encode((pool, pids, sorted(marks)))
         for due in (now_ms, now_ms + LATE_MS):
             await tx.run(sql.JOB_ADD, "journal_erase", due, body)
+
+
+async def _take_back_copies(tx: Transaction, pool: int, pid: int) -> None:
+    """Take back what aliases copied from an erased person to other profiles."""
+    for number, other in await tx.rows(history_sql.COPIED_FROM, pid):
+        await tx.find([Probe(pool, {}, None, (other,))])  # locks it: a batch may change it now
+        await take_back(tx, number, other)

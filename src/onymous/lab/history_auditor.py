@@ -65,6 +65,9 @@ class Model:
 
     def may_alias(self, new: Pointer) -> bool:
         """Say whether an alias takes effect."""
+        person = self.stands_for(new.source)
+        if person not in (new.source, self.stands_for(new.destination)):
+            return False  # somebody else's history
         for old in self.aliases:
             if old.undone:
                 continue

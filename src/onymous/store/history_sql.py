@@ -108,6 +108,21 @@ ALIASES_ERASE = "DELETE FROM alias WHERE source = ? OR destination = ?"
 ALIASES_SINCE = "SELECT count(*) FROM alias WHERE id > ? AND source = ? AND outcome = 'applied'"
 COPY_ADD = "INSERT INTO alias_copy (alias, workspace, body) VALUES (?, ?, ?)"
 COPIES_OF = "SELECT workspace, body FROM alias_copy WHERE alias = ?"
+#: what other aliases copied into the same profile
+COPIES_INTO = (
+    "SELECT c.alias, c.workspace, c.body FROM alias_copy c JOIN alias a ON a.id = c.alias"
+    " WHERE a.destination = ? AND c.alias <> ? ORDER BY c.alias, c.workspace"
+)
+COPY_SET = "UPDATE alias_copy SET body = ? WHERE alias = ? AND workspace = ?"
+#: aliases that copied something from a profile, and where to
+COPIED_FROM = (
+    "SELECT DISTINCT a.id, a.destination FROM alias a JOIN alias_copy c ON c.alias = a.id"
+    " WHERE a.source = ? ORDER BY a.id"
+)
+COPIES_ERASE = (
+    "DELETE FROM alias_copy WHERE alias IN"
+    " (SELECT id FROM alias WHERE source = ? OR destination = ?)"
+)
 COPIES_DROP = "DELETE FROM alias_copy WHERE alias = ?"
 
 # -- merges -------------------------------------------------------------------------------------
