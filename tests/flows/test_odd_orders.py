@@ -170,3 +170,21 @@ async def test_what_was_merged_is_not_aliased_to_somebody_else(
         # and who merges the source now is told whose history it is as well
         seen = await post(it, "/v1/merge", dry_run=True, **pair)
         assert any("another profile" in text for text in seen.json()["preview"]["warnings"])
+
+
+async def test_a_merge_of_another_process_is_erased_as_well(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    async with running(place, tmp_path) as it:
+        await with_more(it)
+        (one, two), anna = await visitors(it)
+        for visitor in (one, two):
+            pair = {"source_mpid": visitor, "destination_mpid": anna, "reason": "her phone"}
+            assert (await post(it, "/v1/merge", **pair)).status_code == 200
+        # as long as this process has not heard of it
+        it.server.core.resolver.merged = {}
+        assert (await erased(it, anna)).refusal is None
+        for table in ("person", "batch", "tally", "identity", "merge"):
+            assert await rows(it, f"SELECT * FROM {table}") == [], table
+        for mpid in (one, two, anna):
+            assert (await post(it, "/v1/merge", **{**pair, "source_mpid": mpid})).status_code == 400

@@ -163,7 +163,8 @@ async def _erase_again(store: Store, line: Line, now_ms: int) -> str:
         if record.flags & ERASED_FLAG:
             return "already"
         working.now_ms = now_ms
-        erase_record(working, record, await plan_of(tx, record), (0, 0, None))
+        plan = await plan_of(tx, record)
+        erase_record(working, record, plan, (0, 0, None), whole=False)
         await working.save(tx)
     return "erased"
 

@@ -23,7 +23,7 @@ from onymous.rules.ledger import Change, Entry
 from onymous.rules.records import ERASED, Record
 from onymous.rules.strategies import Plan
 from onymous.store import history_sql, review_sql, rules_sql, sql
-from onymous.store.port import Found, Kept, Probe
+from onymous.store.port import Found, Kept, LostRace, Probe
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -67,14 +67,22 @@ def _one_person(merged: dict[int, int], pid: int) -> tuple[int, ...]:
 
 
 def erase_record(
-    working: Working, record: Record, plan: Plan, origin: tuple[int, int, str | None]
+    working: Working,
+    record: Record,
+    plan: Plan,
+    origin: tuple[int, int, str | None],
+    *,
+    whole: bool = True,
 ) -> None:
-    """Erase one record in a transaction; `origin` is its workspace, input and request id."""
+    """Erase one record in a transaction; `origin` is its workspace, input and request id.
+
+    `whole`: everybody merged with it is erased in the same transaction, or nobody.
+    """
     pid = record.pid
     working.forget(record, plan)
     record.flags, record.source = ERASED, None
     working.extra.append((sql.PROFILE_ERASE, (ERASED, _encode([]), pid)))
-    working.redact.append(pid)
+    working.redact[pid] = whole
     for statement in _HISTORY:
         working.extra.append((statement, (pid,)))
     for statement in _POINTERS:
@@ -108,6 +116,10 @@ class _Erase:
         """Remove the values, redact the ledger, leave a tombstone."""
         working.now_ms = self._question.now_ms
         self._gone = []
+        pids = _one_person(self._resolver.merged, self._pid)
+        if not set(pids) <= set(self._pids):
+            self._pids, self.more = pids, (Probe(self._pool, {}, None, pids),)
+            raise LostRace("the person was merged meanwhile")
         record = working.records.get(self._pid)
         if record is None or not usable(record, self._pool):
             if record is not None and record.pool == self._pool and record.flags & ERASED:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from onymous.flows.copying import take_back
 from onymous.flows.journal import LATE_MS, value_marks
 from onymous.rules.ledger import ERASED, Entry
 from onymous.store import history_sql, sql
-from onymous.store.port import Probe, Transaction
+from onymous.store.port import LostRace, Probe, Transaction
 
 _encode = msgspec.msgpack.Encoder().encode
 _entries = msgspec.msgpack.Decoder(Entry)
 
 
-async def redact(tx: Transaction, pool: int, pids: list[int], now_ms: int) -> None:
+async def redact(tx: Transaction, pool: int, pids: dict[int, bool], now_ms: int) -> None:
     """Take every identity value out of the ledger entries of people; the facts stay.
+
+    True: raises `LostRace` if somebody merged with them is not among them, as when another process
+    has merged them a moment ago.
 
     Promises that the journal forgets them too: now, and once more when what other processes had
     not written yet is certainly there. The promise holds digests, no values.
     """
     marks: set[bytes] = set()
-    for pid in pids:
+    for pid, whole in pids.items():
+        if whole:
+            await _nobody_else(tx, pid, pids)
         await _take_back_copies(tx, pool, pid)
         rows = await tx.rows(sql.LEDGER_OF, pid, 1 << 62, 1 << 31)
         out = []
@@ -36,7 +43,7 @@ async def redact(tx: Transaction, pool: int, pids: list[int], now_ms: int) -> No
             out.append((_encode(entry), seq))
         await tx.many(sql.LEDGER_REDACT, out)
     if pids:
-        body = _encode((pool, pids, sorted(marks)))
+        body = _encode((pool, sorted(pids), sorted(marks)))
         for due in (now_ms, now_ms + LATE_MS):
             await tx.run(sql.JOB_ADD, "journal_erase", due, body)
 
@@ -46,3 +53,10 @@ async def _take_back_copies(tx: Transaction, pool: int, pid: int) -> None:
     for number, other in await tx.rows(history_sql.COPIED_FROM, pid):
         await tx.find([Probe(pool, {}, None, (other,))])  # locks it: a batch may change it now
         await take_back(tx, number, other)
+
+
+async def _nobody_else(tx: Transaction, pid: int, pids: Collection[int]) -> None:
+    near = [row[3] for row in await tx.rows(history_sql.MERGE_OF, pid)]
+    near += [row[2] for row in await tx.rows(history_sql.MERGES_INTO, pid)]
+    if not set(near) <= set(pids):
+        raise LostRace("more profiles are this person than this process knows of yet")

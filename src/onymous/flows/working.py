@@ -64,8 +64,8 @@ class Working:
         self._ledger: list[tuple[int, int, Entry]] = []
         self._replays: list[tuple[int, bytes, int, bytes, bytes]] = []
         self.now_ms = 0
-        #: erased records whose ledger entries lose their values
-        self.redact: list[int] = []
+        #: erased records -> whether all that is merged with them must be among them
+        self.redact: dict[int, bool] = {}
         #: further statements of the transaction: (statement, row)
         self.extra: list[tuple[str, tuple[object, ...]]] = []
         #: batches accepted in this transaction, and keys of those accepted before or now
@@ -345,7 +345,7 @@ class Working:
         await self._save_ledger(tx)
         # after the ledger: what this transaction did to an erased person goes too
         for pool in sorted({records[pid].pool for pid in self.redact}):
-            theirs = [pid for pid in self.redact if records[pid].pool == pool]
+            theirs = {pid: whole for pid, whole in self.redact.items() if records[pid].pool == pool}
             await redact(tx, pool, theirs, self.now_ms)
         await tx.many(sql.REPLAY_PUT, self._replays)
         if self.batches:
