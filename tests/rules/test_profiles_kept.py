@@ -336,6 +336,18 @@ def test_apps(batches: list[dict[str, Any]], expected: dict[str, tuple[Any, ...]
     } == expected
 
 
+def test_platforms_are_names_and_bounded() -> None:
+    for odd in ("a\x00b", "\ud800", "a\nb", "", 7, None):
+        raw = {"device_info": {"platform": odd, "brand": "x"}, "events": [event("session_start")]}
+        assert lived(raw).sessions == {"unknown": 1}, odd
+    raws = [
+        {"device_info": {"platform": f"p{n % 90}"}, "events": [event("session_start")]}
+        for n in range(180)
+    ]
+    sessions = lived(*raws).sessions
+    assert len(sessions) == 33 and sum(sessions.values()) == 180 and sessions["p0"] == 2
+
+
 def test_apps_are_bounded() -> None:
     person = lived(*({**app("1"), "device_info": {"platform": f"p{n}"}} for n in range(40)))
     assert len(person.apps) <= 16

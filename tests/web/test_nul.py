@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,6 +47,27 @@ async def test_request_ids_stop_no_diagnostics(place: Any, tmp_path: pathlib.Pat
         told = await read_diagnostics(core.store)
         assert {d.kind for d in told} >= {"identity_skipped", "batch_quarantined", "alias_rejected"}
         assert {d.request_id for d in told} == {"a\ufffdb", "a\ufffdb2"}
+
+
+async def test_a_platform_is_a_name(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        buy = {"product_action": {"action": "purchase", "total_amount": 5}}
+        for odd in (NUL, "\ud800", "x" * 500):
+            batch = {
+                "environment": "production",
+                "mp_deviceid": "device-of-a-page",
+                "device_info": {"platform": odd},
+                "application_info": {"application_version": odd, "package": odd},
+                "context": {"location": {"latitude": 1, "longitude": 2, "city_name": odd}},
+                "events": [{"event_type": "commerce_event", "data": buy}],
+            }
+            text = json.dumps(batch)
+            sent = await it.client.post("/v3/JS/web-api-key/events", content=text)
+            assert sent.status_code == 202, (odd, sent.text)
+        async with it.server.core.store.read() as session:
+            rows = await session.rows("SELECT platform, sum(worth) FROM tally GROUP BY platform")
+        worth = {platform: int(amount) // 1_000_000 for platform, amount in rows}
+        assert sum(worth.values()) == 15 and set(worth) <= {"web", "x" * 32, "\ufffd"}
 
 
 async def test_conflicts_of_files_are_kept(place: Any, tmp_path: pathlib.Path) -> None:

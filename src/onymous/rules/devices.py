@@ -56,7 +56,10 @@ def read_device(raw: Mapping[str, Any], platform: str) -> Device | None:
     named = info.get("platform")
     return Device(
         stamp,
-        named[:MOST_PLATFORM].lower() if isinstance(named, str) and named else platform,
+        # it is counted by, and stands in a column of its own: a name, not any text
+        named[:MOST_PLATFORM].lower()
+        if isinstance(named, str) and named and named.isprintable()
+        else platform,
         _facts(info),
         truth(info.get("limit_ad_tracking")),
     )

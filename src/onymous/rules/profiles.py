@@ -21,8 +21,9 @@ from onymous.rules.events import Batch, Change
 MOST_DEVICES, MOST_GONE, MOST_CONSENTS, MOST_INPUTS, MOST_ATTRIBUTIONS = 50, 100, 200, 64, 20
 #: integrations, attributes of one, partner identities, sessions whose start is recognised
 MOST_MODULES, MOST_ITEMS, MOST_PARTNERS, MOST_SESSIONS = 50, 50, 50, 50
-#: platforms whose app is known
-MOST_APPS = 16
+#: platforms whose app is known, and platforms counted by: what is beyond counts as OTHER
+MOST_APPS, MOST_PLATFORMS = 16, 32
+OTHER = "other"
 
 
 class Attribute(msgspec.Struct, array_like=True, gc=False):
@@ -133,6 +134,9 @@ def absorb(person: Person, batch: Batch, context: Context) -> list[Counted]:
     if batch.integrations or batch.partners:
         _belongings(person, batch, context)
     platform = platform_of(batch, context)
+    if platform not in person.worth and platform not in person.sessions:
+        many = max(len(person.worth), len(person.sessions)) >= MOST_PLATFORMS
+        platform = OTHER if many else platform
     if batch.place is not None:
         person.place = places.later(person.place, batch.place)
     if batch.app is not None and (platform in person.apps or len(person.apps) < MOST_APPS):
