@@ -256,7 +256,8 @@ class Core:
         """Return what does all due jobs of a kind at once."""
 
         async def changed(bodies: list[bytes]) -> None:
-            await publish(self.store, bodies)
+            readable = self.settings.change_feed_table
+            await publish(self.store, bodies, self.historian if readable else None)
 
         return {"identity_changed": changed}
 

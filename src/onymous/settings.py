@@ -66,6 +66,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("replay_hours", int, 24, "how long repeats of a request get the same answer", 1, 720),
     Setting("event_retention_days", int, 730, "how long batches are kept; 0: for ever", 0, 36_500),
     Setting("quarantine_days", int, 30, "how long batches set aside are kept", 1, 3_650),
+    Setting("change_feed_table", bool, False, "write changes readable into a table for SQL"),
     Setting("change_feed_days", int, 30, "how long the feed of changes is kept", 1, 3_650),
     Setting("journal", bool, True, "keep a journal of distinct identity requests for rehearsals"),
     Setting("journal_days", int, 90, "how long the journal keeps a request", 1, 3_650),
@@ -118,6 +119,7 @@ class Settings:
     replay_hours: int
     event_retention_days: int
     quarantine_days: int
+    change_feed_table: bool
     change_feed_days: int
     journal: bool
     journal_days: int

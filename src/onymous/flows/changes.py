@@ -51,29 +51,56 @@ class Page(msgspec.Struct, kw_only=True):
     next: str
 
 
-async def publish(store: Store, bodies: list[bytes]) -> None:
-    """Append ledger entries to the feed; those that are there already are left out."""
+async def publish(store: Store, bodies: list[bytes], teller: Historian | None = None) -> None:
+    """Append ledger entries to the feed; those that are there already are left out.
+
+    With a `teller` they are also written readable, for those who read the database.
+    """
     wanted = sorted({number for body in bodies for number in _numbers.decode(body)})
     for start in range(0, len(wanted), TOGETHER):
         some = wanted[start : start + TOGETHER]
-        await retried(functools.partial(_append, store, some))
+        await retried(functools.partial(_append, store, some, teller))
         await asyncio.sleep(0)
 
 
-async def _append(store: Store, wanted: list[int]) -> None:
+async def _append(store: Store, wanted: list[int], teller: Historian | None) -> None:
     async with store.write("changes") as tx:
         await tx.run(sql.FEED_START, b"0")
         last = int(bytes((await tx.rows(sql.FEED_LOCK))[0][0]))
         known = await tx.each(sql.CHANGE_KNOWN, [(n,) for n in wanted])
         fresh = [n for n, rows in zip(wanted, known, strict=True) if not rows]
-        rows = []
+        rows: list[tuple[int, ...]] = []
+        told: list[tuple[object, ...]] = []
         for found in await tx.each(sql.CHANGE_SOURCE, [(n,) for n in fresh]):
-            for seq, pid, at, pool in found:
+            for seq, pid, at, pool, body in found:
                 last += 1
                 rows.append((last, seq, pool, pid, at))
+                if teller is not None:
+                    line = Line(seq, at, _entries.decode(bytes(body)))
+                    told.append(_readable(teller, last, pool, pid, line))
         if rows:
             await tx.many(sql.CHANGE_ADD, rows)
+            await tx.many(sql.FEED_ADD, told)
             await tx.run(sql.FEED_SET, b"%d" % last)
+
+
+def _readable(
+    teller: Historian, number: int, pool: int, pid: int, line: Line
+) -> tuple[object, ...]:
+    told = teller.tell(line)
+    return (
+        number,
+        told.at_ms,
+        "development" if pool % 2 else "production",
+        teller.scope(pool // 2),
+        told.workspace,
+        told.input,
+        told.operation,
+        teller.mpid(pid),
+        told.request_id,
+        msgspec.json.encode(told.changes).decode(),
+        pid,
+    )
 
 
 class Changes:
@@ -141,3 +168,4 @@ async def forget_changes(store: Store, before_ms: int) -> None:
         if rows[0][0] is not None:
             await tx.run(META_PUT, "feed_from", b"%d" % rows[0][0])
             await tx.run(sql.CHANGES_FORGET, before_ms)
+            await tx.run(sql.FEED_FORGET, before_ms)

@@ -163,6 +163,10 @@ class Historian:
         """Return the MPID of an internal number."""
         return self._resolver.mpids.text(pid)
 
+    def scope(self, number: int) -> str:
+        """Return the name of a scope; of one nobody calls, its number."""
+        return self._directory.scope_name(number) or str(number)
+
     def tell(self, line: Line) -> Happened:
         """Return a ledger entry as a person reads it."""
         entry, names, text = line.entry, self._directory.names, self._resolver.mpids.text

@@ -263,6 +263,8 @@ async def erase_from_journal(store: Store, journal: Journal, body: bytes) -> Non
             async with store.write("journal.erase") as tx:
                 await tx.many(sql.JOURNAL_DROP, gone)
 
+    async with store.write("feed.erase") as tx:  # it may have been told while they were erased
+        await tx.many(sql.FEED_REDACT, [(pid,) for pid in pids])
     await erase_held(store, pool, people, wanted)
     await _erase_conflicts(store, pool, people, wanted)
     await store.scrub()

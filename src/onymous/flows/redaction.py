@@ -42,6 +42,7 @@ async def redact(tx: Transaction, pool: int, pids: dict[int, bool], now_ms: int)
             entry.request = None
             out.append((_encode(entry), seq))
         await tx.many(sql.LEDGER_REDACT, out)
+        await tx.run(history_sql.FEED_REDACT, pid)
     if pids:
         body = _encode((pool, sorted(pids), sorted(marks)))
         for due in (now_ms, now_ms + LATE_MS):

@@ -143,6 +143,7 @@ class Directory:
         self._read_version = -1
         self._loading = asyncio.Lock()
         self._plans: dict[int, Plan] = {}
+        self._scopes: dict[int, str] = {}
         #: until when (ms) writers must make sure that the rules they know are in force
         self.fenced_until = 0
         self.names = Names({}, {})
@@ -190,6 +191,7 @@ class Directory:
         self._callers = {c.api_key: c for c in callers}
         self._by_id = {c.input: c for c in callers}
         self._plans = {c.scope: c.plan for c in callers}
+        self._scopes = {c.scope: c.scope_name for c in callers}
         self.names, self._read_version = names, version
         self.fenced_until = int(bytes(fence[0][0])) if fence else 0
         self.version += 1
@@ -197,6 +199,10 @@ class Directory:
     def plan_of(self, scope: int) -> Plan | None:
         """Return the rules of a scope, or None for one nobody calls."""
         return self._plans.get(scope)
+
+    def scope_name(self, scope: int) -> str | None:
+        """Return the name of a scope, or None for one nobody calls."""
+        return self._scopes.get(scope)
 
     @property
     def read_version(self) -> int:

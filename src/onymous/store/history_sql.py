@@ -150,7 +150,7 @@ FEED_LOCK = "UPDATE meta SET value = value WHERE name = 'change_feed' RETURNING 
 FEED_SET = "UPDATE meta SET value = ? WHERE name = 'change_feed'"
 CHANGE_KNOWN = "SELECT id FROM change WHERE ledger = ?"
 CHANGE_SOURCE = (
-    "SELECT l.seq, l.pid, l.at, p.pool FROM ledger l JOIN profile p ON p.pid = l.pid"
+    "SELECT l.seq, l.pid, l.at, p.pool, l.body FROM ledger l JOIN profile p ON p.pid = l.pid"
     " WHERE l.seq = ?"
 )
 CHANGE_ADD = "INSERT INTO change (id, ledger, pool, pid, at) VALUES (?, ?, ?, ?, ?)"
@@ -161,6 +161,17 @@ CHANGES_AFTER = (
 CHANGES_NEWEST = "SELECT max(id) FROM change WHERE pool = ?"
 CHANGES_LAST_BEFORE = "SELECT max(id) FROM change WHERE at < ?"
 CHANGES_FORGET = "DELETE FROM change WHERE at < ?"
+#: the same, readable, where a setting asks for it
+FEED_ADD = (
+    "INSERT INTO change_feed (seq, at_ms, environment, scope, workspace, input, operation, mpid,"
+    " request_id, changes, pid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+FEED_FORGET = "DELETE FROM change_feed WHERE at_ms < ?"
+#: what an erased person was called goes, that something happened stays
+FEED_REDACT = (
+    "UPDATE change_feed SET changes = '[]', request_id = NULL"
+    " WHERE pid = ? AND operation <> 'erase'"
+)
 
 # -- the journal of requests --------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import importlib.resources
 import re
 
 #: version of the newest migration
-SCHEMA_VERSION = 15
+SCHEMA_VERSION = 16
 #: the oldest version of the code (as schema version) that may still write to this schema
 COMPATIBLE_VERSION = 1
 
