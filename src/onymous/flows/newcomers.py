@@ -17,7 +17,7 @@ from onymous.flows.tenants import Caller
 from onymous.rules.identifiers import clean
 from onymous.rules.identity import is_person
 from onymous.rules.ledger import ATTACHED, CREATED, Change, Entry
-from onymous.rules.records import KNOWN, Value
+from onymous.rules.records import KNOWN
 from onymous.rules.rows import plain_person
 from onymous.store import history_sql, sql
 from onymous.store.packing import SLOTS
@@ -92,10 +92,11 @@ async def welcome(tx: Transaction, place: Place, some: Sequence[Newcomer]) -> li
     if not some:
         return []
     pids = await tx.numbers("pid", len(some))
-    await tx.append(sql.PROFILE_ADD, _profiles(place, some, pids))
-    await tx.append(sql.IDENTITY_ADD, _identities(place, some, pids))
     numbers = await tx.numbers("ledger", len(some))
-    await tx.append(sql.LEDGER_ADD, _entries(place, some, pids, numbers))
+    profiles, identities, entries = _made(place, some, pids, numbers)
+    await tx.append(sql.PROFILE_ADD, profiles)
+    await tx.append(sql.IDENTITY_ADD, identities)
+    await tx.append(sql.LEDGER_ADD, entries)
     await tx.append(history_sql.BATCH_ADD, _batches(place, some, pids))
     workspace = place.caller.workspace
     persons = [(pid, workspace, place.now_ms, n.person) for pid, n in zip(pids, some, strict=True)]
@@ -106,45 +107,33 @@ async def welcome(tx: Transaction, place: Place, some: Sequence[Newcomer]) -> li
     return pids
 
 
-def _profiles(place: Place, some: Sequence[Newcomer], pids: list[int]) -> list[tuple[Any, ...]]:
-    now, plan = place.now_ms, place.caller.plan
-    origin = (now, now, place.caller.workspace, place.caller.input)
-    out = []
-    for pid, n in zip(pids, some, strict=True):
-        shown, mask = n.spelling, 0
-        values = []
-        for code, key in n.keys.items():
-            mask |= 1 << code
-            values.append(Value(code, key, shown.get(NAME_OF[code]) if shown else None, *origin))
-        flags = KNOWN if is_person(mask, plan) else 0
-        out.append((pid, place.pool, now, now, flags, None, _encode(values)))
-    return out
+_Rows = list[tuple[Any, ...]]
 
 
-def _identities(place: Place, some: Sequence[Newcomer], pids: list[int]) -> list[tuple[Any, ...]]:
-    """Return lookup rows in the order of their key: written the faster."""
-    base, unique = place.pool * SLOTS, place.caller.plan.unique
-    out: list[tuple[Any, ...]] = [
-        (base + code, key, 0 if unique >> code & 1 else pid, pid, None)
-        for pid, n in zip(pids, some, strict=True)
-        for code, key in n.keys.items()
-    ]
-    out.sort()
-    return out
-
-
-def _entries(
+def _made(
     place: Place, some: Sequence[Newcomer], pids: list[int], numbers: list[int]
-) -> list[tuple[Any, ...]]:
-    caller, now = place.caller, place.now_ms
-    out = []
+) -> tuple[_Rows, _Rows, _Rows]:
+    """Return the rows of records, of what they are looked up by, and of the ledger."""
+    now, caller, plan = place.now_ms, place.caller, place.caller.plan
+    workspace, source, unique = caller.workspace, caller.input, plan.unique
+    base, profiles, identities, entries = place.pool * SLOTS, _Rows(), _Rows(), _Rows()
     for pid, seq, n in zip(pids, numbers, some, strict=True):
-        shown, changes = n.spelling, [_MADE]
+        shown, mask, values, changes = n.spelling, 0, [], [_MADE]
         for code, key in n.keys.items():
-            changes.append(Change(ATTACHED, code, key, shown.get(NAME_OF[code]) if shown else None))
-        entry = Entry("feed", caller.workspace, caller.input, None, changes)
-        out.append((seq, pid, now, _encode(entry)))
-    return out
+            text = shown.get(NAME_OF[code]) if shown else None
+            bit = 1 << code
+            mask |= bit
+            # a `Value`, as it is packed
+            values.append((code, key, text, now, now, workspace, source))
+            changes.append(Change(ATTACHED, code, key, text))
+            identities.append((base + code, key, 0 if unique & bit else pid, pid, None))
+        flags = KNOWN if is_person(mask, plan) else 0
+        profiles.append((pid, place.pool, now, now, flags, None, _encode(values)))
+        entry = Entry("feed", workspace, source, None, changes)
+        entries.append((seq, pid, now, _encode(entry)))
+    # in the order of their key they are written the faster
+    identities.sort()
+    return profiles, identities, entries
 
 
 def _batches(place: Place, some: Sequence[Newcomer], pids: list[int]) -> list[tuple[Any, ...]]:
