@@ -44,10 +44,11 @@ def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps({"conflicts": rows}))
         return
-    table = Table("id", "at", "input", "identities", "people")
+    table = Table("id", "at", "input", "environment", "identities", "people")
     for row in rows:
         people = "\n".join(row["mpids"])
-        table.add_row(str(row["id"]), when(row["at_ms"]), row["input"], row["types"], people)
+        where = (row["input"], row["environment"])
+        table.add_row(str(row["id"]), when(row["at_ms"]), *where, row["types"], people)
     console.print(table)
 
 

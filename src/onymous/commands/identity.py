@@ -45,7 +45,8 @@ def resolve(
     if as_json:
         typer.echo(json.dumps(answer))
         return
-    tree = Tree(f"[bold]{answer.get('mpid') or 'nobody yet: a new profile would be made'}[/]")
+    who = answer.get("mpid") or "nobody yet: a new profile would be made"
+    tree = Tree(f"[bold]{who}[/] ({environment})")
     for line in answer.get("trace_text", []):
         tree.add(line, highlight=False)
     console.print(tree)
@@ -67,7 +68,7 @@ def history(
     if as_json:
         typer.echo(json.dumps(answer))
         return
-    tree = Tree(f"[bold]{answer['mpid']}[/]")
+    tree = Tree(f"[bold]{answer['mpid']}[/] ({environment})")
     for name in answer["identities"]:
         tree.add(f"{name['identity_type']} = {name['value']} ({name['input']})", highlight=False)
     console.print(tree)

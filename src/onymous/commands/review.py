@@ -46,10 +46,10 @@ def list_(
     if as_json:
         typer.echo(json.dumps({"review": msgspec.to_builtins(found), "next": last}))
         return
-    table = Table("id", "last", "times", "what", "types", "people", "input")
+    table = Table("id", "last", "times", "what", "types", "people", "input", "environment")
     for w in found:
         types, people = ", ".join(w.types), "\n".join(w.mpids)
-        row = (w.id, when(w.last_ms), str(w.count), w.reason, types, people, w.input)
+        row = (w.id, when(w.last_ms), str(w.count), w.reason, types, people, w.input, w.environment)
         table.add_row(*row)
     console.print(table)
     if last:
