@@ -9,6 +9,7 @@ import httpx
 import typer
 
 from onymous.commands.common import errors, fail
+from onymous.doctor_url import authorities
 
 
 def ask(
@@ -24,7 +25,13 @@ def ask(
     """Ask a server; exit with its message, and why if it says so, where it refuses."""
     try:
         reply = httpx.request(
-            method, url + path, params=params, json=body, auth=(key, secret), trust_env=False
+            method,
+            url + path,
+            params=params,
+            json=body,
+            auth=(key, secret),
+            trust_env=False,
+            verify=authorities(),
         )
     except httpx.HTTPError as error:
         fail(f"{url} does not answer: {type(error).__name__}; is it serving?", code="NO_ANSWER")

@@ -112,7 +112,9 @@ def _show_applied(out: Applied) -> None:
     for step in out.steps:
         colour = {"create": "green", "update": "yellow", "refuse": "red"}.get(step.action)
         console.print(str(step), style=colour, highlight=False, markup=False)
-    if not out.changed:
+    if out.refused:
+        console.print("refused: nothing would be changed, not the rest of it either")
+    elif not out.changed:
         console.print("nothing to change")
     elif not out.dry_run:
         console.print(f"this is version {out.version} of the configuration", highlight=False)
