@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.flows.test_events_flow import who_is
+from tests.flows.test_events_flow import view, who_is
 from tests.flows.test_importing import load
 from tests.web.serving import Running, running
 
 from onymous.app import _one_by_one
 from onymous.flows.diagnostics import Diagnostics, read_diagnostics
 from onymous.flows.journal import Journal
+from onymous.flows.ties import Ties
 from onymous.store.port import StoreError
 
 NUL = "a\0b"
@@ -68,6 +69,37 @@ async def test_a_platform_is_a_name(place: Any, tmp_path: pathlib.Path) -> None:
             rows = await session.rows("SELECT platform, sum(worth) FROM tally GROUP BY platform")
         worth = {platform: int(amount) // 1_000_000 for platform, amount in rows}
         assert sum(worth.values()) == 15 and set(worth) <= {"web", "x" * 32, "\ufffd"}
+
+
+async def test_amounts_cannot_grow_beyond_what_is_counted(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    """Somebody who makes amounts up stops nobody else, and harms their own sum only."""
+    async with running(place, tmp_path) as it:
+        page = "/v3/JS/web-api-key/events"
+        for action, amount in (("purchase", 7), ("purchase", 9e11), ("refund", 9e11)):
+            buy = {"product_action": {"action": action, "total_amount": amount}}
+            data = {"timestamp_unixtime_ms": 1_700_000_000_000, **buy}
+            batch = {
+                "environment": "production",
+                "mp_deviceid": "device-of-a-page",
+                "events": [{"event_type": "commerce_event", "data": data}] * 15,
+            }
+            sent = await it.client.post(page, json=batch)
+            assert sent.status_code == 202, (action, amount, sent.text)
+        mpid = await who_is(it, device_application_stamp="device-of-a-page")
+        profile = await view(it, mpid)
+        assert profile.lifetime_value == 15 * 7 + 9e11
+        core = it.server.core
+        source = core.mpids.parse(mpid)
+        assert source is not None
+        assert (await Ties(core.store, core.mpids).brought(source, 0, 1 << 62))[1] == 3
+        async with core.store.read() as session:
+            rows = await session.rows("SELECT CAST(sum(worth) AS BIGINT) FROM tally")
+        assert rows[0][0] == (15 * 7 + 9 * 10**11) * 10**6
+        await core.diagnostics.flush(core.store)
+        reasons = [d.detail.get("reasons") for d in await read_diagnostics(core.store)]
+        assert reasons.count(["worth_too_large"]) == 2
 
 
 async def test_conflicts_of_files_are_kept(place: Any, tmp_path: pathlib.Path) -> None:

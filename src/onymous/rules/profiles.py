@@ -24,6 +24,8 @@ MOST_MODULES, MOST_ITEMS, MOST_PARTNERS, MOST_SESSIONS = 50, 50, 50, 50
 #: platforms whose app is known, and platforms counted by: what is beyond counts as OTHER
 MOST_APPS, MOST_PLATFORMS = 16, 32
 OTHER = "other"
+#: all amounts of one person together, without signs, in millionths: sums of them stay exact
+MOST_WORTH = 10**18
 
 
 class Attribute(msgspec.Struct, array_like=True, gc=False):
@@ -80,6 +82,8 @@ class Person(msgspec.Struct, array_like=True):
     place: places.Place | None = None
     #: platform -> the app on it
     apps: dict[str, apps.App] = {}
+    #: all amounts counted, without signs
+    turnover: int = 0
 
 
 class Counted(msgspec.Struct):
@@ -261,6 +265,10 @@ def _count(person: Person, batch: Batch, platform: str) -> list[Counted]:
         return []
     counted: dict[int, Counted] = {}
     for at, worth in batch.worth:
+        if person.turnover + abs(worth) > MOST_WORTH:
+            batch.notes.append("worth_too_large")
+            continue
+        person.turnover += abs(worth)
         item = counted.setdefault(at, Counted(at, platform, 0, 0))
         item.worth += worth
     for at, name in batch.sessions:
