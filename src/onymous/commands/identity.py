@@ -81,6 +81,8 @@ def history(
 @app.command()
 def explain(
     request_id: Annotated[str, typer.Argument(help="the request, as its sender named it")],
+    input_: Annotated[str, typer.Option("--input", help="whose request: workspace/input")] = "",
+    workspace: Annotated[str, typer.Option(help="of which workspace")] = "",
     url: UrlOption = ServerDefault,
     key: KeyOption = "",
     secret: SecretOption = "",
@@ -89,6 +91,7 @@ def explain(
 ) -> None:
     """A past answer told again, with its trace; also of a request that changed nothing."""
     params = {"environment": environment, "request_id": request_id}
+    params |= {k: v for k, v in (("input", input_), ("workspace", workspace)) if v}
     told = ask(url, key, secret, "GET", "/v1/explain", params, None, as_json)
     if as_json:
         typer.echo(json.dumps(told))

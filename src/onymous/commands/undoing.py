@@ -42,6 +42,8 @@ def undo(
     ],
     reason: Annotated[str, typer.Option(help="why; stays in the audit")],
     request: Annotated[bool, typer.Option(help="a number is a request id, too")] = False,
+    input_: Annotated[str, typer.Option("--input", help="whose request: workspace/input")] = "",
+    workspace: Annotated[str, typer.Option(help="of which workspace")] = "",
     operator: Annotated[str, typer.Option("--as", help="who does it")] = "",
     dry_run: Annotated[bool, typer.Option(help="show what would change")] = False,
     keep_later: Annotated[
@@ -64,6 +66,8 @@ def undo(
         return
     named = "request_id" if request or not what.isdigit() else "entry"
     body: dict[str, Any] = {"environment": environment, "reason": reason, named: what}
+    if named == "request_id":
+        body |= {"input": input_, "workspace": workspace}
     body |= {"dry_run": dry_run} | ({"operator": operator} if operator else {})
     answer = ask(url, key, secret, "POST", "/v1/undo", {}, body, as_json)
     _show(answer, dry_run, as_json)

@@ -20,6 +20,7 @@ from onymous.console.view import (
     worth_of,
 )
 from onymous.flows.finding import Hit
+from onymous.flows.whose import Whose
 from onymous.rules.identity_types import TYPES
 from onymous.rules.masking import mask
 
@@ -122,12 +123,15 @@ class Pages:
         await self._view(visit, params["mpid"])
         pid, text = self._rooms.finder.number(params["mpid"]), str(params["number"])
         entry = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-        request = await self._rooms.timeline.request(pid, entry) if pid is not None else ""
+        request, sender = "", 0
+        if pid is not None:
+            request, sender = await self._rooms.timeline.request(pid, entry)
         if not request:
             raise Problem(
                 404, "No request stands behind this", "It was made by hand, or without an id."
             )
-        told = await self._rooms.explain(place.caller, place.environment, request)
+        whose = Whose(number=sender)
+        told = await self._rooms.explain(place.caller, place.environment, request, whose)
         return visit.page("why.html", told=told, mpid=params["mpid"], entry=entry)
 
     async def audit(self, visit: Visit) -> Response:

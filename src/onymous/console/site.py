@@ -35,6 +35,7 @@ from onymous.flows.ties import Ties
 from onymous.flows.timeline import Timeline
 from onymous.flows.undoing import Undoing
 from onymous.flows.versions import Version
+from onymous.flows.whose import Whose
 from onymous.rules.errors import Refusal
 from onymous.rules.identity_types import BY_NAME
 
@@ -78,7 +79,7 @@ class Rooms(msgspec.Struct, kw_only=True):
     merging: Merging
     undoing: Undoing
     alias: Callable[[Question, AliasRequest], Awaitable[Answer]]
-    explain: Callable[[Caller, str, str], Awaitable[Explained]]
+    explain: Callable[[Caller, str, str, Whose], Awaitable[Explained]]
     review: Review
     #: (before, at most) -> versions of the configuration; number -> one with its document
     versions: Callable[[int | None, int], Awaitable[list[Version]]]

@@ -13,6 +13,7 @@ from onymous.flows.history import Happened, Historian
 from onymous.flows.identity import NAME_OF, Resolver, lookup_keys
 from onymous.flows.journal import Journal, Noted, noted, request_digest
 from onymous.flows.tenants import Caller, Names
+from onymous.flows.whose import Whose, chosen
 from onymous.rules.batches import usable
 from onymous.rules.errors import NotExplained
 from onymous.rules.identity import Ask, decide
@@ -29,11 +30,14 @@ from onymous.store.port import Probe, Session, Store
 _entries = msgspec.msgpack.Decoder(Entry)
 _kept = msgspec.msgpack.Decoder(Kept)
 #: requests of one id looked at: clients repeat, and ids may be reused
-MOST = 20
+MOST = 100
 #: entries of one person read, newest first
 MOST_LINES = 5_000
 #: people looked at for one request
 MOST_PEOPLE = 64
+
+
+ANY = Whose()
 
 
 class Explained(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -82,10 +86,15 @@ class Explainer:
         """Return the names of inputs and workspaces."""
         return self._historian.names
 
-    async def explain(self, caller: Caller, environment: str, request_id: str) -> Explained:
-        """Return the latest answer given to a request id; raises `NotExplained`."""
+    async def explain(
+        self, caller: Caller, environment: str, request_id: str, whose: Whose = ANY
+    ) -> Explained:
+        """Return the latest answer given to a request id: the caller's own, or whose is said.
+
+        Raises `NotExplained` or `SeveralRequests`.
+        """
         pool = caller.pool(environment)
-        past, told = await self._past(caller, pool, request_id)
+        past, told = await self._past(caller, pool, request_id, whose)
         plan = caller.plan
         names = self._historian.names
         source = past.noted.input if past.noted is not None else past.input
@@ -107,18 +116,22 @@ class Explainer:
         await self._retell(plan, past, past.noted, request_id, told, out)
         return out
 
-    async def entries(self, caller: Caller, pool: int, request_id: str) -> list[tuple[int, Line]]:
-        """Return (whom, what) a request changed; raises `NotExplained`."""
-        past, told = await self._past(caller, pool, request_id)
+    async def entries(
+        self, caller: Caller, pool: int, request_id: str, whose: Whose = ANY
+    ) -> list[tuple[int, Line]]:
+        """Return (whom, what) a request changed; raises as `explain` does."""
+        past, told = await self._past(caller, pool, request_id, whose)
         return [(past.pid, line) for line in told if past.pid is not None]
 
-    async def _past(self, caller: Caller, pool: int, request_id: str) -> tuple[Past, list[Line]]:
+    async def _past(
+        self, caller: Caller, pool: int, request_id: str, whose: Whose
+    ) -> tuple[Past, list[Line]]:
         await self._journal.flush(self._store)
         key = request_digest(request_id)
         async with self._store.read() as session:
-            past = await self._asked(session, pool, key) or await self._answered(
-                session, caller, pool, key
-            )
+            found = await self._asked(session, pool, key)
+            found += await self._answered(session, pool, key)
+            past = chosen(found, caller, whose, self._historian.sender)
             if past is None:
                 raise NotExplained()
             told: list[Line] = []
@@ -126,28 +139,29 @@ class Explainer:
                 if await _record(session, pool, past.pid) is None:
                     raise NotExplained()
                 told = of_request(await _lines(session, past.pid), request_id)
+                told = [line for line in told if line.entry.input == past.input]
         if told:
             past.op, past.input = told[0].entry.op, told[0].entry.input
         return past, told
 
-    async def _asked(self, session: Session, pool: int, key: bytes) -> Past | None:
+    async def _asked(self, session: Session, pool: int, key: bytes) -> list[Past]:
+        out = []
         for number, at, pid in await session.rows(history_sql.ASKED, key, MOST):
             rows = await session.rows(history_sql.JOURNAL_BY_ID, number)
             if rows and rows[0][1] == pool:
                 item = noted(rows[0])
-                return Past(at, pid, item, item.op, item.input)
-        return None
+                out.append(Past(at, pid, item, item.op, item.input))
+        return out
 
-    async def _answered(
-        self, session: Session, caller: Caller, pool: int, key: bytes
-    ) -> Past | None:
+    async def _answered(self, session: Session, pool: int, key: bytes) -> list[Past]:
         """What is kept for repeats knows requests that changed something, for a day."""
-        for number, at, answer in await session.rows(history_sql.REPLAY_OF, key):
+        out = []
+        for number, at, answer in await session.rows(history_sql.REPLAY_OF, key, MOST):
             kept = _kept.decode(bytes(answer))
             pid = self._resolver.mpids.parse(kept.mpid) if kept.mpid else None
             if pid is not None and await _record(session, pool, pid) is not None:
-                return Past(at, pid, None, "", number)
-        return None
+                out.append(Past(at, pid, None, "", number))
+        return out
 
     # -- the trace --------------------------------------------------------------------------
 

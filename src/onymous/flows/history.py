@@ -7,7 +7,7 @@ import msgspec
 from onymous.flows.answers import Question
 from onymous.flows.identity import CODE_OF, NAME_OF, Resolver
 from onymous.flows.seen import last_seen
-from onymous.flows.tenants import Directory, Names
+from onymous.flows.tenants import Caller, Directory, Names
 from onymous.rules.batches import usable
 from onymous.rules.errors import NotFound
 from onymous.rules.ledger import KINDS, Entry, Line, as_of
@@ -162,6 +162,10 @@ class Historian:
     def mpid(self, pid: int) -> str:
         """Return the MPID of an internal number."""
         return self._resolver.mpids.text(pid)
+
+    def sender(self, number: int) -> Caller | None:
+        """Return the input of a number, or None."""
+        return self._directory.by_id(number)
 
     def scope(self, number: int) -> str:
         """Return the name of a scope; of one nobody calls, its number."""

@@ -94,13 +94,14 @@ class Timeline:
             content = await self.content(session, rows[0])
         return self.tell(rows[0], content), content
 
-    async def request(self, pid: int, entry: int) -> str:
-        """Return the id of the request behind an entry of a profile's ledger; empty: none."""
+    async def request(self, pid: int, entry: int) -> tuple[str, int]:
+        """Return the id of the request behind an entry of a profile, and its input; empty: none."""
         async with self._store.read() as session:
             rows = await session.rows(sql.LEDGER_BY_SEQ, entry)
         if not rows or rows[0][0] != pid:
-            return ""
-        return _entries.decode(bytes(rows[0][2])).request or ""
+            return "", 0
+        found = _entries.decode(bytes(rows[0][2]))
+        return found.request or "", found.input
 
     async def content(self, session: Session, row: Row) -> dict[str, Any]:
         """Return what a batch says, as it was sent."""

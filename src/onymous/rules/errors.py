@@ -378,6 +378,14 @@ class BeingDecided(Refusal):
     hint = "List the review again in a moment."
 
 
+class SeveralRequests(Refusal):
+    """Several requests have this id, from {what}: say whose is meant."""
+
+    code = "VALIDATION_ERROR"
+    status = 409
+    hint = "Name one by `input` (workspace/input) or `workspace`."
+
+
 class NotExplained(Refusal):
     """Nothing is known of this request id here."""
 

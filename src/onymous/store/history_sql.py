@@ -191,7 +191,7 @@ JOURNAL_BY_ID = f"SELECT {JOURNAL} FROM journal WHERE id = ?"
 JOURNAL_NUMBER = "SELECT id FROM journal WHERE digest = ?"
 JOURNAL_DROP = "DELETE FROM journal WHERE id = ?"
 JOURNAL_FORGET = "DELETE FROM journal WHERE last < ?"
-REPLAY_OF = "SELECT input, at, answer FROM replay WHERE request = ? ORDER BY at DESC LIMIT 1"
+REPLAY_OF = "SELECT input, at, answer FROM replay WHERE request = ? ORDER BY at DESC LIMIT ?"
 
 #: which request of the journal a request id stood for, and whom it found
 ASKED_ADD = "INSERT INTO asked (request, journal, at, pid) VALUES (?, ?, ?, ?)"

@@ -27,8 +27,10 @@ def paths(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, A
                 [
                     _query("request_id", "string", "The request.", required=True),
                     _query("environment", "string", "production (default) or development."),
+                    _query("input", "string", "Whose request: workspace/input; own first."),
+                    _query("workspace", "string", "A request of this workspace."),
                 ],
-                answers(200, 400, 401, 403, 404),
+                answers(200, 400, 401, 403, 404, 409),
                 security,
             )
         },
@@ -184,6 +186,8 @@ def _undo(answers: Answers, security: list[dict[str, list[str]]]) -> dict[str, A
             {
                 "entry": {"type": ["string", "integer"]},
                 "request_id": {"type": "string", "maxLength": 128},
+                "input": {"type": "string"},
+                "workspace": {"type": "string"},
                 "dry_run": {"type": "boolean"},
             }
         ),

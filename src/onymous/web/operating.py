@@ -10,6 +10,7 @@ from onymous.flows.diagnostics import MOST, MOST_WAIT_S, follow_diagnostics
 from onymous.flows.explaining import Explainer
 from onymous.flows.merging import Actor
 from onymous.flows.undoing import Undoing
+from onymous.flows.whose import Whose
 from onymous.limits import Bounds
 from onymous.rules.errors import BadRequest, CannotUndo, EnvironmentMissing, InvalidData
 from onymous.rules.undoing import concerns_values
@@ -29,6 +30,9 @@ class UndoBody(msgspec.Struct, kw_only=True):
     reason: str
     entry: str | int | None = None
     request_id: str | None = None
+    #: whose request is meant, where several inputs used its id
+    input: str = ""
+    workspace: str = ""
     dry_run: bool = False
     #: who does it, where several people share the input
     operator: str | None = None
@@ -82,7 +86,9 @@ class OperatingWeb:
         request_id = bounded(call.params().get("request_id"))
         if request_id is None:
             raise BadRequest(what="request_id is missing: name the request to explain")
-        told = await self._explainer.explain(who.caller, environment_of(call), request_id)
+        params = call.params()
+        whose = Whose(input=params.get("input", ""), workspace=params.get("workspace", ""))
+        told = await self._explainer.explain(who.caller, environment_of(call), request_id, whose)
         return json_reply(200, told)
 
     async def diagnostics(self, call: Call) -> Reply:
@@ -140,7 +146,8 @@ class OperatingWeb:
         request = bounded(wanted.request_id)
         if request is None:
             raise BadRequest(what="request_id is empty")
-        found = await self._explainer.entries(who.caller, pool, request)
+        whose = Whose(input=wanted.input, workspace=wanted.workspace)
+        found = await self._explainer.entries(who.caller, pool, request, whose)
         lines = [line for _, line in found]
         if not lines:
             raise CannotUndo(what="the request changed nothing")
