@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import pathlib
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -49,3 +52,18 @@ def test_threads_share_one_folder(tmp_path: pathlib.Path) -> None:
             pool.map(lambda n: ids.login({"customerid": "7", "other": str(n % 3)}).mpid, range(80))
         )
         assert len(found) == 1
+
+
+def test_the_example_of_the_readme(tmp_path: pathlib.Path) -> None:
+    """As it stands there, and by who forgets to close: nothing but the answer is said."""
+    readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", readme, re.M | re.S)
+    forgetful = 'import onymous\nids = onymous.open("./people")\n'
+    forgetful += 'print(ids.login({"customerid": "42"}).mpid)\n'
+    said = []
+    for code in (example, forgetful):
+        words = [sys.executable, "-c", code]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        said.append(done.stdout.split()[0])
+    assert said[0] == said[1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -50,6 +52,7 @@ class Onymous:
         url = store if "://" in store or store.startswith("sqlite:") else f"sqlite:{store}"
         self._core = Core(load({"store": url}, environ={}))
         self._run(self._core.start())
+        atexit.register(self._leave)
         self._caller = Caller(
             input=0,
             name="library",
@@ -111,6 +114,7 @@ class Onymous:
 
     def close(self) -> None:
         """Write what was written behind and close."""
+        atexit.unregister(self._leave)
         with self._lock:
             if not self._loop.is_closed():
                 self._loop.run_until_complete(self._core.close())
@@ -121,6 +125,14 @@ class Onymous:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _leave(self) -> None:
+        """End quietly where nobody closed it: what was answered is in the store already."""
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(RuntimeError):
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
     # -- inside -----------------------------------------------------------------------------
 
