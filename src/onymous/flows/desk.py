@@ -20,7 +20,17 @@ from onymous.flows.seen import SeenBuffer, freshen
 from onymous.flows.working import Working
 from onymous.rules.errors import Busy, Internal
 from onymous.rules.records import Record
-from onymous.store.port import Found, Kept, Label, LostRace, Probe, Store, Transaction
+from onymous.store.port import (
+    Found,
+    Kept,
+    Label,
+    LostRace,
+    Probe,
+    Store,
+    StoreError,
+    Transaction,
+    Unwritable,
+)
 
 log = logging.getLogger("onymous.desk")
 
@@ -216,14 +226,38 @@ class Desk:
                 continue
             some = min(len(self._writing), MOST_TOGETHER)
             works = [self._writing.popleft() for _ in range(some)]
+            tied: set[Work] = set()
             if self._tied:
                 while self._writing and self._writing[0] in self._tied:
                     works.append(self._writing.popleft())
-                self._tied.difference_update(works)
+                tied = self._tied.intersection(works)
+                self._tied -= tied
             try:
                 await self._write(works)
             except Exception as error:
-                self._fail(works, error)
+                await self._write_apart(works, tied, error)
+
+    async def _write_apart(self, works: list[Work], tied: set[Work], error: Exception) -> None:
+        """Write again one by one what failed together: only what cannot be written fails.
+
+        `tied`: those that stand or fall with the work before them. Where the database itself is
+        the reason, all of them fail.
+        """
+        groups: list[list[Work]] = []
+        for work in works:
+            if work in tied and groups:
+                groups[-1].append(work)
+            else:
+                groups.append([work])
+        outage = isinstance(error, StoreError) and not isinstance(error, Unwritable)
+        if len(groups) < 2 or outage:
+            self._fail(works, error)
+            return
+        for group in groups:
+            try:
+                await self._write(group)
+            except Exception as own:
+                self._fail(group, own)
 
     async def _write(self, works: list[Work]) -> None:
         for turn in range(MOST_TRIES):
@@ -243,15 +277,22 @@ class Desk:
                     self._fail([work], error)
                 continue
             self._numbers = spare
-            if self.on_commit is not None:
-                self.on_commit(works[0].name if works else "identity", len(works))
-            for work in works:
-                try:
-                    work.finish()
-                except Exception as error:
-                    log.error("answering failed", exc_info=_bare(error))
+            self._finish(works)
             return
         self._fail(works, Busy())
+
+    def _finish(self, works: list[Work]) -> None:
+        """Answer what is committed; nothing that goes wrong here may write it again."""
+        try:
+            if self.on_commit is not None:
+                self.on_commit(works[0].name if works else "identity", len(works))
+        except Exception as error:
+            log.error("counting failed", exc_info=_bare(error))
+        for work in works:
+            try:
+                work.finish()
+            except Exception as error:
+                log.error("answering failed", exc_info=_bare(error))
 
     async def _transact(self, works: list[Work], failed: list[tuple[Work, Exception]]) -> list[int]:
         async with self.store.write("identity") as tx:

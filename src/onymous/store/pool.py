@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import asyncpg  # type: ignore[import-untyped]
 
-from onymous.store.port import LostRace, StoreError
+from onymous.store.port import LostRace, StoreError, Unwritable
 
 #: an `asyncpg.Connection`; the driver carries no types
 Connection: TypeAlias = Any
@@ -51,8 +51,12 @@ def explained(name: str, error: BaseException) -> BaseException:
         return LostRace(f"{name}: conflict ({getattr(error, 'sqlstate', None) or 'plan'})")
     if isinstance(error, _LOST):
         return StoreError(f"{name}: the connection to the database was lost")
+    if isinstance(error, asyncpg.DataError):
+        return Unwritable(f"{name}: the database keeps no such value ({error.sqlstate})")
     if isinstance(error, asyncpg.PostgresError):
         return StoreError(f"{name}: the database refused a statement ({error.sqlstate})")
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return Unwritable(f"{name}: the database driver takes no such value")
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
         return StoreError(f"{name}: the database driver failed ({type(error).__name__})")
     return error

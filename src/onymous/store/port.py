@@ -26,6 +26,10 @@ class StoreError(Exception):
     """The database could not do what was asked."""
 
 
+class Unwritable(StoreError):
+    """A value cannot be kept by this database: what brought it fails, nothing else needs to."""
+
+
 class LostRace(StoreError):
     """Another process changed what a decision was based on; the work runs again."""
 
