@@ -35,6 +35,9 @@ async def test_a_dictionary_is_learnt_and_old_bodies_stay_readable(
     async with running(place, tmp_path) as it:
         rng = random.Random(1)
         sent = []
+        plain = {"user_identities": {"customerid": "c1"}}
+        assert await send(it, [plain] * 100, "/v2/bulkevents") == 202
+        assert not it.server.core.bodies.plain, "what has no events teaches nothing about them"
         for start in range(0, 300, 100):
             batches = []
             for n in range(start, start + 100):
@@ -55,7 +58,7 @@ async def test_a_dictionary_is_learnt_and_old_bodies_stay_readable(
         last = {"user_identities": {"customerid": "c1"}, "events": [purchase(1)]}
         assert await send(it, last) == 202
         found = [json.loads(b) for b in await bodies_of(it)]
-        assert found == [*sent, last]
+        assert found == [*[plain] * 100, *sent, last]
         other = compression.Bodies()
         async with core.store.read() as session:
             rows = await session.rows("SELECT dictionary, body FROM batch ORDER BY id")
