@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from onymous.app import Core
-from onymous.lab.check import BadScenario, read, run
+from onymous.lab.check import read, run
+from onymous.lab.check_fields import BadScenario
 from onymous.settings import Settings, load
 
 FOLDERS = [pathlib.Path(__file__).parent / name for name in ("cases", "scenarios")]
@@ -68,15 +69,57 @@ def test_mistakes_in_tables_are_told(text: str, says: str) -> None:
         read(text, "mine.yaml")
 
 
-async def test_a_configuration_that_cannot_be_applied_is_told(tmp_path: pathlib.Path) -> None:
+GOOD: dict[str, Any] = {
+    "id": "x",
+    "config": {
+        "strategy": "profile_link",
+        "priority": ["customerid"],
+        "login": ["customerid"],
+        "unique": ["customerid"],
+    },
+    "initial": [{"mpid": "K", "ids": {"customerid": ["A"]}}],
+    "request": {"op": "identify", "known_identities": {"customerid": "A"}},
+    "expect": {"status": 200, "mpid": "K"},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"config": {"strategy": "best_match", "login": ["customerid"]}}, "x: config.login"),
+        ({"config": {"stratgy": "best_match"}}, "stratgy"),
+        ({"expects": {}}, "x: unknown field expects"),
+        ({"expect": {"mpidd": "K"}}, r"expect[0]: unknown field mpidd"),
+        ({"expect": {"records": [{"mpid": "K", "id": {}}]}}, "records: unknown field id"),
+        ({"expect": [{}, {}]}, "expect[0] is no object"),
+        ({"request": [{}], "expect": []}, "1 requests, but 0 expectations"),
+        ({"request": {"op": "merge"}}, "unknown op merge"),
+        ({"request": {"op": "erase"}}, "mpid is missing"),
+        ({"request": {"op": "identify", "reach": "any"}}, "request[0]: unknown field reach"),
+        ({"initial": [{"mpid": "K", "ids": {}, "seen": 1}]}, "initial[0]: unknown field seen"),
+        ({"initial": [{"mpid": "K", "source": "N"}]}, "source N is no record"),
+        ({"initial": [{"mpid": "K", "ids": {"mail": ["A"]}}]}, "mail is no identity type"),
+        (
+            {"initial": [{"mpid": m, "ids": {"customerid": ["A"]}} for m in "KL"]},
+            "initial: a unique value",
+        ),
+        ({"prior_aliases": [{"source": "K", "destination": "L"}]}, "no record L"),
+        ({"expect": {"records": [{"mpid": "K", "erased": True}]}}, "expected erased True"),
+        ({"expect": {"records": [{"mpid": "K", "created": 5}]}}, "expected created 5"),
+    ],
+)
+async def test_a_scenario_that_cannot_be_run_fails_by_name_and_stops_no_other(
+    change: dict[str, Any], says: str, tmp_path: pathlib.Path
+) -> None:
     class Place:
         engine, url = "sqlite", str(tmp_path / "store")
 
-    case = {"id": "x", "config": {"strategy": "best_match", "login": ["customerid"]}}
     core = Core(settings_of(Place, tmp_path))
     await core.start()
     try:
-        with pytest.raises(BadScenario, match=r"x: config\.login"):
-            await run(core, [case], 1)
+        bad, good = await run(core, [{**GOOD, **change}, GOOD], 1)
     finally:
         await core.close()
+    assert not bad.passed and bad.id == "x"
+    assert says in bad.problems[0]
+    assert good.passed

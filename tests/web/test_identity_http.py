@@ -113,6 +113,7 @@ async def test_read_only_writes_nothing(place: Any, tmp_path: pathlib.Path) -> N
         before = await it.counts()
         reply = await it.ask("login", {"customerid": "1"}, params={"read_only": "true"})
         assert reply.json()["mpid"] is None
+        assert reply.json()["is_logged_in"] is True, "the answer is what would happen"
         assert await it.counts() == before
         known = (await it.ask("login", {"customerid": "1"})).json()["mpid"]
         again = await it.ask("login", {"customerid": "1"}, params={"read_only": "true"})

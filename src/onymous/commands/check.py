@@ -12,9 +12,10 @@ import typer
 
 from onymous.app import running
 from onymous.commands.common import JsonOption, StoreOption, app, console, run_now, settings_of
-from onymous.lab.check import BadScenario, Result
+from onymous.lab.check import Result
 from onymous.lab.check import read as read_scenarios
 from onymous.lab.check import run as run_scenarios
+from onymous.lab.check_fields import BadScenario
 
 
 @app.command()

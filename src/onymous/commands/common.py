@@ -20,7 +20,7 @@ from onymous.app import Core, running
 from onymous.crypto import KeyProblem
 from onymous.flows.configure import BadDocument, ChangeRefused
 from onymous.flows.people import PeopleProblem
-from onymous.lab.check import BadScenario
+from onymous.lab.check_fields import BadScenario
 from onymous.later import module
 from onymous.readers import FileProblem
 from onymous.rules.errors import MappingInvalid, Refusal

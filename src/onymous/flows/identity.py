@@ -16,7 +16,7 @@ from onymous.flows.journal import Journal
 from onymous.flows.tombstones import Tombstones
 from onymous.flows.working import Origin, Working, competes
 from onymous.rules.identifiers import BY_CODE, BY_NAME, Cleaned, clean
-from onymous.rules.identity import Ask, Decision, answer_flags, decide, protects
+from onymous.rules.identity import Ask, Decision, answer_flags, decide, protects, would_be
 from onymous.rules.ledger import CREATED, Change, Entry
 from onymous.rules.records import MERGED, SHARED, Record, Value, mask_of
 from onymous.rules.sharing import shared
@@ -198,7 +198,10 @@ class Resolve:
         if decision.refusal is not None or ask.op == "search" or question.read_only:
             if decision.conflict and self._one_person(decision, found.records):
                 decision = decide(ask, plan, found.records, hot, why := self._trace())
-            self.done(self._told(decision, decision.record, why))
+            answer = self._told(decision, decision.record, why)
+            if question.read_only and not (decision.refusal or decision.conflict):
+                answer.logged_in, answer.ephemeral = would_be(decision, plan)
+            self.done(answer)
             return True
         record = decision.record
         if record is None or decision.changes or decision.conflict:

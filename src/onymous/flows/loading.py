@@ -40,10 +40,10 @@ async def load(store: Store, pool: int, plan: Plan, given: Sequence[Given]) -> l
         working = Working(await tx.numbers("pid", len(given)))
         working.load(probes, founds)
         pids: list[int] = []
-        for record in given:
-            source = None if record.source is None else pids[record.source]
-            made = working.create(pool, record.created_ms, source)
-            made.seen_ms = record.seen_ms
+        made_all = [working.create(pool, record.created_ms, None) for record in given]
+        for record, made in zip(given, made_all, strict=True):
+            source = None if record.source is None else made_all[record.source].pid
+            made.source, made.seen_ms = source, record.seen_ms
             made.flags |= KNOWN if record.was_known else 0
             add = [(BY_NAME[n].code, v, None) for n, values in record.ids.items() for v in values]
             entry = Entry("load", 0, 0, None, [Change(CREATED, other=source)], source=source)

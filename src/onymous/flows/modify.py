@@ -149,10 +149,13 @@ class _Modify:
         record = working.records[self._pid]
         if not out.results:
             return
+        where = (question.now_ms, caller.workspace, caller.input, question.request_id)
+        # a backend may rename a person at any time: that is no sight of the device
+        origin = Origin("modify", *where, quiet=True)
         working.apply(
             record,
             caller.plan,
-            Origin("modify", question.now_ms, caller.workspace, caller.input, question.request_id),
+            origin,
             add=out.add,
             remove=out.remove,
             take=out.take,

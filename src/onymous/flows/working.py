@@ -35,7 +35,7 @@ class Origin(msgspec.Struct):
     workspace: int
     input: int
     request: str | None = None
-    quiet: bool = False  #: an operator's change: nobody was seen
+    quiet: bool = False  #: a modify or an operator's change: nobody was seen
 
 
 class _Row(msgspec.Struct):

@@ -174,8 +174,6 @@ class _Work:
                 continue
             for mpid in self.pool.change(record, kind, old, new, bool(op.get("key_only"))):
                 results.append({"identity_type": kind, "modified_mpid": mpid})
-        if results:
-            record.last_seen = max(record.last_seen, self.now)
         answer = self.answer(record, {})
         answer.is_ephemeral = answer.matched_identities = None
         answer.change_results = results

@@ -28,7 +28,7 @@ else:
 _BY_NAMES = {"identify", "login", "logout", "search", "events", "feed"}
 _BY_MPID = {"modify", "erase"}
 #: facts of a record in `given` that are no identities
-_FACTS = {"last_seen", "created", "source", "was_known"}
+_FACTS = {"last_seen", "created", "source", "was_known", "erased"}
 
 
 class BadTable(ValueError):
@@ -106,7 +106,9 @@ def _step(step: Any, label: str) -> tuple[dict[str, Any], dict[str, Any]]:
             ]
     else:
         source, destination = step[op]
-        request["data"] = {"source_mpid": source, "destination_mpid": destination, **more}
+        beside = {k: v for k, v in more.items() if k not in ("now_ms", "request_id", "key_only")}
+        request = {k: v for k, v in request.items() if k not in beside}
+        request["data"] = {"source_mpid": source, "destination_mpid": destination, **beside}
     return request, _expected(step.get("expect") or {})
 
 
@@ -126,8 +128,6 @@ def _expected(expect: dict[str, Any]) -> dict[str, Any]:
         records = []
         for mpid, has in out["records"].items():
             record: dict[str, Any] = {"mpid": str(mpid), "ids": _names(has or {})}
-            if has and "source" in has:
-                record["source"] = has["source"]
-            records.append(record)
+            records.append(record | {k: v for k, v in (has or {}).items() if k in _FACTS})
         out["records"] = records
     return out

@@ -386,6 +386,14 @@ def flags_of(values: int, plan: Plan) -> tuple[bool, bool]:
     return known, not is_person(values, plan)
 
 
+def would_be(decision: Decision, plan: Plan) -> tuple[bool, bool]:
+    """Return (is_logged_in, is_ephemeral) of the record once a decision is carried out."""
+    has = mask_of(decision.record) if decision.record is not None else 0
+    for code, _ in decision.attach:
+        has |= 1 << code
+    return flags_of(has, plan)
+
+
 def answer_flags(record: Record, plan: Plan) -> tuple[bool, bool]:
     """Return (is_logged_in, is_ephemeral) of a record."""
     return flags_of(mask_of(record), plan)

@@ -19,7 +19,8 @@ def record_then(
     before = [line for line in lines if _before(line, at_ms, request)]
     if not before:
         return None
-    seen = max(line.at_ms for line in before)
+    sights = (line.at_ms for line in before if line.entry.op != "modify")
+    seen = max(sights, default=record.created_ms)
     if record.seen_ms < at_ms:
         seen = max(seen, record.seen_ms)
     out = Record(record.pid, record.pool, record.created_ms, seen, 0, record.source, [])
