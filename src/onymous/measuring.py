@@ -17,7 +17,9 @@ from onymous.store import review_sql, schema, sql
 #: counting rows is done once in so many seconds at most
 EVERY_S = 5.0
 #: settings that bound something
-LIMITS = [s.name for s in TABLE if s.name.startswith(("max_", "address_", "value_"))]
+LIMITS = [
+    s.name for s in TABLE if s.name.startswith(("max_", "address_", "value_", "head_", "body_"))
+]
 
 
 class Measuring:

@@ -101,6 +101,8 @@ class Metrics:
         if reason == "BodyTooLarge":
             large = "event" if operation in EVENTS else "identity"
             bound = f"max_{large}_body_bytes"
+        if reason == "RequestTooSlow":
+            bound = f"{operation}_timeout_s"
         if bound is not None:
             self._hit.labels(bound).inc()
 

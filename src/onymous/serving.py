@@ -29,7 +29,7 @@ from onymous.logs import log_request
 from onymous.managing import manager, public_only
 from onymous.measuring import Measuring
 from onymous.observe import Metrics
-from onymous.rules.errors import BadHttp, HeadTooLarge, RequestTooSlow
+from onymous.rules.errors import BadHttp, HeadTooLarge
 from onymous.settings import SettingError, Settings
 from onymous.stopping import Ending, Polite, notify
 from onymous.store.port import Store
@@ -367,7 +367,7 @@ class Server:
             too_large=app.too_large,
             head_too_large=raw(refused(HeadTooLarge(most=MOST_HEADERS), None)),
             bad_http=raw(refused(BadHttp(), None)),
-            too_slow=(s.head_timeout_s, s.body_timeout_s, raw(refused(RequestTooSlow(), None))),
+            too_slow=(s.head_timeout_s, s.body_timeout_s, app.too_slow),
         )
         config = uvicorn.Config(
             public_only(app) if s.manage_port else app,

@@ -136,7 +136,7 @@ async def test_every_limit_has_a_metric(tmp_path: pathlib.Path) -> None:
     async with running(Place("sqlite", str(tmp_path / "s")), tmp_path) as it:
         text = (await it.client.get("/metrics")).text
         for setting in TABLE:
-            if setting.name.startswith(("max_", "address_", "value_")):
+            if setting.name.startswith(("max_", "address_", "value_", "head_", "body_")):
                 start = f'onymous_limit{{limit="{setting.name}"}} '
                 (line,) = [line for line in text.splitlines() if line.startswith(start)]
                 assert float(line.split()[-1]) == getattr(it.server.settings, setting.name)

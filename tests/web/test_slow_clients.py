@@ -57,6 +57,9 @@ async def test_a_body_that_never_ends(place: Any, tmp_path: pathlib.Path) -> Non
         assert said.startswith(b"HTTP/1.1 408 ") and b"connection: close" in said.lower()
         assert await dripped(it, head(it, 5_000, "content-encoding: gzip"), b" " * 5_000) == b""
         assert await it.counts() == before
+        text = (await it.client.get("/metrics")).text
+        assert 'onymous_limit_exceeded_total{limit="body_timeout_s"} 2.0' in text
+        assert 'onymous_limit{limit="head_timeout_s"} 0.3' in text
 
 
 async def test_who_says_nothing_is_let_go(place: Any, tmp_path: pathlib.Path) -> None:

@@ -43,6 +43,11 @@ def _no_answer(most: int) -> bytes:
     return b""
 
 
+def _no_slow_answer(part: str) -> bytes:
+    """Stand for the answer to a head or body that does not come."""
+    return b""
+
+
 class _NoEvent:
     """Stands for the event uvicorn sets on its own cycles."""
 
@@ -129,7 +134,7 @@ class HotProtocol(HttpToolsProtocol):
     #: seconds a head and a body may take, and the answer where they took longer
     head_timeout: ClassVar[float] = 20.0
     body_timeout: ClassVar[float] = 20.0
-    too_slow: ClassVar[bytes] = b""
+    too_slow: ClassVar[Callable[[str], bytes]] = staticmethod(_no_slow_answer)
     find: ClassVar[Finder] = staticmethod(_nothing)
     _hot: HotRequest | None = None
     heads: ClassVar[dict[bytes, Head]] = {}
@@ -215,11 +220,12 @@ class HotProtocol(HttpToolsProtocol):
 
     def _end_slow(self, part: str) -> None:
         hot = self._hot
+        answer = b"" if part == "nothing" else type(self).too_slow(part)
         if part == "head":
-            self._give_up(self.too_slow)
+            self._give_up(answer)
         elif part == "body" and hot is not None and not hot.response_complete:
             hot.keep_alive = False
-            hot.respond(self.too_slow)
+            hot.respond(answer)
         else:
             self.transport.close()
 
@@ -364,14 +370,14 @@ def hot_protocol(
     too_large: Callable[[int], bytes],
     head_too_large: bytes = b"",
     bad_http: bytes = b"",
-    too_slow: tuple[float, float, bytes] = (20.0, 20.0, b""),
+    too_slow: tuple[float, float, Callable[[str], bytes]] = (20.0, 20.0, _no_slow_answer),
 ) -> type[HotProtocol]:
     """Return the protocol class that answers `table`, and what `find` finds, before ASGI.
 
     Bodies over `max_body` bytes are read to their end, not kept, and answered with what
     `too_large` returns for their bound: a client that is still sending could not read the answer.
     Over `MOST_DISCARDED` the connection is closed. `too_slow` is seconds for a head, seconds for a
-    body, and the answer to what took longer.
+    body, and what answers the part (head or body) that took longer.
     """
     attributes: dict[str, Any] = {
         "heads": {},
@@ -382,6 +388,6 @@ def hot_protocol(
         "bad_http": bad_http,
     }
     names = ("head_timeout", "body_timeout", "too_slow")
-    attributes |= dict(zip(names, too_slow, strict=True))
+    attributes |= dict(zip(names, (*too_slow[:2], staticmethod(too_slow[2])), strict=True))
     attributes["find"] = staticmethod(find)
     return type("ServedProtocol", (HotProtocol,), attributes)

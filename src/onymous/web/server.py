@@ -21,6 +21,7 @@ from onymous.rules.errors import (
     MethodNotAllowed,
     NoSuchPath,
     Refusal,
+    RequestTooSlow,
 )
 from onymous.web.calls import Call, client_address
 from onymous.web.glance import PLAIN, SAMPLE, Glances
@@ -185,6 +186,13 @@ class Application:
         least = min(route.max_body for route in self.routes if route.start is not None)
         if self._observe is not None:
             self._observe("event_body" if most > least else "identity_body", reply, -1.0)
+        return raw(reply)
+
+    def too_slow(self, part: str) -> bytes:
+        """Return the answer to a request whose head or body does not come, and count it."""
+        reply = refused(RequestTooSlow(), None)
+        if self._observe is not None:
+            self._observe(part, reply, -1.0)
         return raw(reply)
 
     def find_hot(self, method: bytes, path: bytes) -> tuple[HotHandler, int] | None:
