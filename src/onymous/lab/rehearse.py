@@ -117,8 +117,9 @@ async def _replayed(
 class Replay:
     """One replay of a journal in a throw-away store."""
 
-    def __init__(self, stage: Core, plan: Plan) -> None:
-        self.stage, self.plan = stage, plan
+    def __init__(self, stage: Core, plan: Plan, *, why: bool = True, tell: bool = True) -> None:
+        """`why`: note what decides each request; `tell`: keep its trace too."""
+        self.stage, self.plan, self._why, self._tell = stage, plan, why, tell
         self.out = Grouping()
         #: record of the original -> record of the replay that answered for it last
         self._now: dict[int, int] = {}
@@ -162,7 +163,7 @@ class Replay:
             now_ms=item.first_ms,
             previous=stage.mpids.text(previous) if previous is not None else None,
             key_only=body.key_only,
-            explain=True,
+            explain=self._why,
         )
         if item.op == "modify":
             target = self._now.get(body.target or 0)
@@ -192,7 +193,8 @@ class Replay:
             if kind is not None:
                 code = CODE_OF[kind]
                 self.out.by[item.id] = (code, self._key(code, item.body.keys.get(code, "")))
-            self.out.traces[item.id] = lines(answer.trace)
+            if self._tell:
+                self.out.traces[item.id] = lines(answer.trace)
 
     async def settled(self) -> None:
         """Wait for every answer."""

@@ -42,7 +42,7 @@ async def target_of(core: Core, pool: int, plan: Plan, progress: Callable[[int],
     with tempfile.TemporaryDirectory(prefix="onymous-rehearsal-") as folder:
         flags = {"store": f"sqlite:{folder}/store", "journal": False}
         async with running(load(flags, environ={})) as stage:
-            replay = Replay(stage, plan)
+            replay = Replay(stage, plan, why=False)
             async for page in journal_of(core, pool, 0):
                 for item in page:
                     await replay.take(item)

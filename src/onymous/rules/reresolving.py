@@ -77,6 +77,9 @@ class _Planning:
         self.person: dict[int, int] = {}
         self.want: dict[int, set[Key]] = {}
         self.into: dict[int, int] = {}
+        #: record -> the person at home in it, and those its requests belong to
+        self.at_home: dict[int, int] = {}
+        self.met: dict[int, list[int]] = defaultdict(list)
 
     def parts(self) -> list[Part]:
         """Return the moves, joined where they exchange values or people."""
@@ -116,6 +119,10 @@ class _Planning:
                 self.home[person], self.person[pid] = pid, person
         for number, person in enumerate(p for p in self.target.people if p not in self.home):
             self.home[person] = -1 - number
+        self.at_home = {home: person for person, home in self.home.items()}
+        for pid, person in self.target.votes:
+            if person in self.target.people:
+                self.met[pid].append(person)
 
     def _wanted(self, pid: int, values: dict[Key, Value]) -> set[Key]:
         """Return which of its values a record keeps."""
@@ -128,11 +135,10 @@ class _Planning:
         """Join a record nobody is at home in with the one person all its requests belong to."""
         if pid in self.person:
             return
-        whose = {person for (p, person) in self.target.votes if p == pid}
-        whose &= set(self.target.people)
+        whose = self.met.get(pid, ())
         if len(whose) != 1:
             return
-        home = self.home[whose.pop()]
+        home = self.home[whose[0]]
         self.into[pid] = home
         has = {code for code, _ in self.want[home]}
         for key in sorted(self.want[pid]):
@@ -156,7 +162,7 @@ class _Planning:
                         self.want[pid].discard(key)
 
     def _claim(self, pid: int, key: Key) -> tuple[bool, bool, int, int]:
-        person = next((n for n, home in self.home.items() if home == pid), None)
+        person = self.at_home.get(pid)
         theirs = person is not None and key in self.target.people[person]
         record = self.records.get(pid)
         known = record is not None and any(self.plan.login >> v.code & 1 for v in record.values)
