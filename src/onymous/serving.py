@@ -17,9 +17,11 @@ import uvicorn
 
 from onymous.app import Core, calm_collector
 from onymous.flows.aliases import request_alias
+from onymous.flows.carrying import rule_changes
 from onymous.flows.finding import Finder
 from onymous.flows.live import Live
 from onymous.flows.people import People
+from onymous.flows.scope_log import changes
 from onymous.flows.ties import Ties
 from onymous.flows.timeline import Timeline
 from onymous.flows.versions import version, versions
@@ -185,6 +187,8 @@ async def console(core: Core, ending: Callable[[], bool]) -> Asgi:
         review=core.review,
         versions=functools.partial(versions, core.store),
         version=functools.partial(version, core.store),
+        scope_changes=functools.partial(changes, core.store),
+        rule_changes=functools.partial(rule_changes, core.store),
         ending=ending,
         address=_trusted(core.settings.trusted_proxies).address,
     )

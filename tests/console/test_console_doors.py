@@ -38,7 +38,9 @@ def routes() -> list[tuple[str, str]]:
         path = route.path
         for name, value in (("scope:int", "1"), ("environment", "production"), ("mpid", "5")):
             path = path.replace("{" + name + "}", value)
-        path = path.replace("{batch:int}", "1").replace("{number}", "1")
+        for name in ("batch:int", "number", "number:int"):
+            path = path.replace("{" + name + "}", "1")
+        path = path.replace("{entry}", "v1")
         assert "{" not in path
         out += [(method, path) for method in sorted(route.methods - {"HEAD"})]
     return out

@@ -6,12 +6,15 @@ import pathlib
 from typing import Any
 
 from playwright.async_api import Page
-from tests.console.making import audits, browser, console, enter, here, someone
+from tests.console.making import add_people, audits, browser, console, enter, here, someone
 from tests.console.test_console_browser import CONTRAST
+from tests.flows.going import going
 from tests.flows.test_review import FIRST, SECOND, conflict, held_back, known, whose
 from tests.web.serving import TENANTS, Running
 
+from onymous.flows.tenancy import encode
 from onymous.flows.tenants import apply
+from onymous.store import rules_sql
 
 
 async def waiting(it: Running) -> tuple[str, str]:
@@ -173,3 +176,24 @@ async def test_in_a_browser_by_keyboard(tmp_path: pathlib.Path, place: Any) -> N
         assert "keep_ip: false" in await page.inner_text(".diff .new >> nth=0")
         await readable(page)
         assert seen.complaints == []
+
+
+async def test_what_was_carried_over_is_listed(tmp_path: pathlib.Path, place: Any) -> None:
+    async with going(place, tmp_path) as two:
+        await add_people(two.it)
+        await two.who("shop", customerid="1")
+        await two.change()
+        core = two.core
+        caller = core.directory.find("club-api-key")
+        assert caller is not None
+        config = encode(caller.plan.config)
+        row = (9, caller.scope, "maria", "<b>shared</b> phones", config, config)
+        async with core.store.write("test") as tx:
+            await tx.rows(rules_sql.CHANGE_ADD, *row)
+        async with someone(two.it, "boss") as boss:
+            page = (await boss.get("/console/versions")).text
+            assert "Carried over to the people there were" in page
+            assert "<b>join 1</b>: red into blue" in page and "by ann: one company" in page
+            assert "<b>rules:1</b> of blue" in page and "<b>shared</b>" not in page
+            older = (await boss.get("/console/versions?before=2")).text
+            assert "Carried over" not in older

@@ -30,6 +30,8 @@ from onymous.flows.merging import Merging
 from onymous.flows.people import Attempts, People, User
 from onymous.flows.profiles import Profiles
 from onymous.flows.review import Review
+from onymous.flows.rule_changes import RuleChange
+from onymous.flows.scope_log import Done
 from onymous.flows.tenants import Caller, Directory
 from onymous.flows.ties import Ties
 from onymous.flows.timeline import Timeline
@@ -84,6 +86,9 @@ class Rooms(msgspec.Struct, kw_only=True):
     #: (before, at most) -> versions of the configuration; number -> one with its document
     versions: Callable[[int | None, int], Awaitable[list[Version]]]
     version: Callable[[int], Awaitable[Version]]
+    #: joins and splits of scopes, and changes of rules applied to history
+    scope_changes: Callable[[], Awaitable[list[Done]]]
+    rule_changes: Callable[[], Awaitable[list[RuleChange]]]
     #: whether the server is about to stop: live pages end then
     ending: Callable[[], bool] = lambda: False
     #: (who connected, X-Forwarded-For) -> address of the client; proxies are believed if trusted

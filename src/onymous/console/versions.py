@@ -26,8 +26,15 @@ class Versions:
         before = _number(visit.request.query_params.get("before", ""))
         found = await self._rooms.versions(before or None, MOST + 1)
         older = found[MOST - 1].version if len(found) > MOST else 0
-        rows = found[:MOST]
-        return visit.page("versions.html", rows=rows, older=older, first=not before)
+        return visit.page(
+            "versions.html",
+            rows=found[:MOST],
+            older=older,
+            first=not before,
+            scopes=[] if before else await self._rooms.scope_changes(),
+            rules=[] if before else await self._rooms.rule_changes(),
+            names={c.scope: c.scope_name for c in self._rooms.directory.callers()},
+        )
 
     async def version(self, visit: Visit) -> Response:
         """Show what a version changed against the one before it, or against another one."""
