@@ -12,6 +12,7 @@ import msgspec
 
 from onymous.flows.arrivals import Arrived, Key, keep_batches
 from onymous.flows.redaction import redact
+from onymous.flows.saving import Row, RowKey, save_ledger, save_rows
 from onymous.rules import ledger
 from onymous.rules.identity import is_person, protects
 from onymous.rules.ledger import Change, Entry
@@ -21,10 +22,6 @@ from onymous.rules.strategies import Plan
 from onymous.store import sql
 from onymous.store.packing import SLOTS, pack_values
 from onymous.store.port import FEW, Found, LostRace, Probe, Transaction
-
-_encode = msgspec.msgpack.Encoder().encode
-
-RowKey = tuple[int, str, int]
 
 
 class Origin(msgspec.Struct):
@@ -38,15 +35,6 @@ class Origin(msgspec.Struct):
     quiet: bool = False  #: a modify or an operator's change: nobody was seen
 
 
-class _Row(msgspec.Struct):
-    """A lookup row as the database has it and as it shall be (pid None: absent)."""
-
-    was: int | None
-    pid: int | None
-    seen: int | None = None
-    set_seen: bool = False
-
-
 class Working:
     """Records by number and by value, with the changes of one transaction."""
 
@@ -57,7 +45,7 @@ class Working:
         self.numbers = numbers
         self._new: set[int] = set()
         self._changed: set[int] = set()
-        self._rows: dict[RowKey, _Row] = {}
+        self._rows: dict[RowKey, Row] = {}
         self._seen: dict[RowKey, int] = {}
         self._crowd_new: dict[tuple[int, str], int] = {}
         self._crowd_more: dict[tuple[int, str], int] = {}
@@ -127,6 +115,9 @@ class Working:
         entry: Entry,
     ) -> None:
         """Apply a decision to a record: values it loses, takes and gains, and its ledger entry."""
+        fresh = record.pid in self._new and not (record.values or remove or take)
+        if fresh and self._born(record, plan, origin, add, entry):
+            return
         before = mask_of(record)
         was_protected, was_person = protects(record, before, plan), is_person(before, plan)
         moved = {(code, key): holder for code, key, holder in take}
@@ -148,6 +139,43 @@ class Working:
             entry.changes.append(Change(ledger.ORPHANED))
         if entry.changes:
             self._ledger.append((record.pid, origin.now_ms, entry))
+
+    def _born(
+        self,
+        record: Record,
+        plan: Plan,
+        origin: Origin,
+        add: Sequence[tuple[int, str, str | None]],
+        entry: Entry,
+    ) -> bool:
+        """Apply the first values of a new record where nobody has any of them; else do nothing.
+
+        What `apply` does, at half the cost: there is nobody to compete with, and nothing to count.
+        """
+        pool, pid, now = record.pool, record.pid, origin.now_ms
+        for code, key, _ in add:
+            if self.by_value.get((pool, code, key)) or (pool, code, key) in self.crowded:
+                return False
+        has, unique = 0, plan.unique
+        for code, key, shown in add:
+            has |= 1 << code
+            value = Value(code, key, shown, now, now, origin.workspace, origin.input)
+            record.values.append(value)
+            entry.changes.append(Change(ledger.ATTACHED, code, key, shown))
+            if unique >> code & 1:
+                self._row((pool * SLOTS + code, key, 0), None).pid = pid
+            else:
+                self._rows[pool * SLOTS + code, key, pid] = Row(None, pid, None, True)
+            self.by_value[pool, code, key] = [pid]
+        if is_person(has, plan):
+            record.flags |= KNOWN
+        record.flags = record.flags & ~ORPHANED if add else record.flags | ORPHANED
+        if not origin.quiet:
+            record.seen_ms = max(record.seen_ms, now)
+        self._changed.add(pid)
+        if entry.changes:
+            self._ledger.append((pid, now, entry))
+        return True
 
     def note(self, pid: int, now_ms: int, entry: Entry) -> None:
         """Add a ledger entry that changes no value."""
@@ -191,10 +219,10 @@ class Working:
         holder = 0 if plan.unique >> code & 1 else record.pid
         return record.pool * SLOTS + code, key, holder
 
-    def _row(self, key: RowKey, was: int | None) -> _Row:
+    def _row(self, key: RowKey, was: int | None) -> Row:
         row = self._rows.get(key)
         if row is None:
-            row = self._rows[key] = _Row(was, was)
+            row = self._rows[key] = Row(was, was)
         return row
 
     def _drop(self, record: Record, plan: Plan, code: int, key: str, person: bool) -> None:
@@ -341,34 +369,7 @@ class Working:
                 for r in map(records.__getitem__, sorted(self._changed - self._new))
             ],
         )
-        await self._save_rows(tx)
-        await self._save_ledger(tx)
-        # after the ledger: what this transaction did to an erased person goes too
-        for pool in sorted({records[pid].pool for pid in self.redact}):
-            theirs = {pid: whole for pid, whole in self.redact.items() if records[pid].pool == pool}
-            await redact(tx, pool, theirs, self.now_ms)
-        await tx.many(sql.REPLAY_PUT, self._replays)
-        if self.batches:
-            await keep_batches(tx, self.batches)
-        for statement, row in self.extra:
-            await tx.run(statement, *row)
-
-    async def _save_rows(self, tx: Transaction) -> None:
-        remove, move, add, compete = [], [], [], []
-        for (slot, value, holder), row in sorted(self._rows.items(), key=lambda r: r[0]):
-            if row.pid is None:
-                if row.was is not None:
-                    remove.append((slot, value, holder, row.was))
-            elif row.was is None:
-                add.append((slot, value, holder, row.pid, row.seen))
-            elif row.pid != row.was:
-                move.append((row.pid, slot, value, row.was))
-            elif row.set_seen:
-                compete.append((row.seen, slot, value, holder))
-        await tx.many(sql.IDENTITY_REMOVE, remove)
-        await tx.many(sql.IDENTITY_MOVE, move)
-        await tx.many(sql.IDENTITY_ADD, add)
-        await tx.many(sql.IDENTITY_COMPETE, compete)
+        await save_rows(tx, self._rows)
         await tx.many(
             sql.IDENTITY_SEEN, [(seen, *key, seen) for key, seen in sorted(self._seen.items())]
         )
@@ -378,18 +379,16 @@ class Working:
         await tx.many(
             sql.CROWD_COUNT, [(n, *key) for key, n in sorted(self._crowd_more.items()) if n]
         )
-
-    async def _save_ledger(self, tx: Transaction) -> None:
-        if not self._ledger:
-            return
-        numbers = await tx.numbers("ledger", len(self._ledger))
-        rows = [
-            (seq, pid, at, _encode(entry))
-            for seq, (pid, at, entry) in zip(numbers, self._ledger, strict=True)
-        ]
-        await tx.many(sql.LEDGER_ADD, rows)
-        first = self._ledger[0][1]
-        await tx.run(sql.JOB_ADD, "identity_changed", first, _encode(numbers))
+        await save_ledger(tx, self._ledger)
+        # after the ledger: what this transaction did to an erased person goes too
+        for pool in sorted({records[pid].pool for pid in self.redact}):
+            theirs = {pid: whole for pid, whole in self.redact.items() if records[pid].pool == pool}
+            await redact(tx, pool, theirs, self.now_ms)
+        await tx.many(sql.REPLAY_PUT, self._replays)
+        if self.batches:
+            await keep_batches(tx, self.batches)
+        for statement, row in self.extra:
+            await tx.run(statement, *row)
 
 
 def competes(code: int, plan: Plan, protected: bool) -> bool:
