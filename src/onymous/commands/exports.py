@@ -52,7 +52,10 @@ def export_events(
     if as_json:
         typer.echo(json.dumps({"wrote": str(to), "events": count, "last": last}))
     else:
-        console.print(f"{count} events in {to}; next time: --after {last}", highlight=False)
+        console.print(
+            f"{count} events, both environments, in {to}; next time: --after {last}",
+            highlight=False,
+        )
 
 
 def _time(text: str, default: int) -> int:

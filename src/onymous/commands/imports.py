@@ -85,7 +85,7 @@ def import_(
         typer.echo(msgspec.json.encode(reports).decode())
     else:
         for name, report in reports.items():
-            _show(name, report)
+            _show(name, report, options)
 
 
 async def _run(
@@ -97,7 +97,7 @@ async def _run(
         if watch:
 
             async def one(path: pathlib.Path) -> None:
-                _show(path.name, await _one(core, caller, path, options))
+                _show(path.name, await _one(core, caller, path, options), options)
 
             await watch_folder(files[0], one)
             return {}
@@ -225,10 +225,11 @@ def _name(path: pathlib.Path, options: _Options, caller: Caller) -> tuple[bytes,
     return digest.digest(), rows_of(path, ends)
 
 
-def _show(name: str, report: Report) -> None:
+def _show(name: str, report: Report, options: _Options) -> None:
+    pool = "development" if options.development else "production"
     would = "would be " if report.dry_run else ""
     console.print(
-        f"{name}: {report.rows} rows, {report.applied} {would}applied"
+        f"{name} ({pool}): {report.rows} rows, {report.applied} {would}applied"
         f" ({report.created} new people), {report.before} applied before,"
         f" {report.conflicts} conflicts, {report.rejected} rejected",
         highlight=False,
