@@ -28,7 +28,7 @@ _numbers = msgspec.msgpack.Decoder(list[int])
 LOOK_S = 0.2
 MOST, MOST_WAIT_S = 1_000, 60
 #: entries appended in one transaction: it must not hold requests up
-TOGETHER = 256
+TOGETHER = 64
 
 
 class Followed(msgspec.Struct, kw_only=True, omit_defaults=True):

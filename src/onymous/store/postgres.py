@@ -29,45 +29,24 @@ from onymous.store.packing import slot, unpack_record
 from onymous.store.partitions import drop_old, partition
 from onymous.store.pool import Connection, Pool, explained
 from onymous.store.port import Found, Kept, Label, LostRace, Probe, Row, StoreError
+from onymous.store.postgres_sql import (
+    CLAIM,
+    FEW_CLAIMS,
+    HELD,
+    LOCK,
+    NUMBERS,
+    RECORDS,
+    RELEASE,
+    REPLAYS,
+    SKIP,
+    UNCLAIM,
+)
 from onymous.store.settle import settled
 
 #: rows in one array statement
 MOST_ROWS = 4096
 #: crowded values a process remembers, so that it asks for their latest records at once
 MOST_HOT = 100_000
-
-CLAIM = (
-    "INSERT INTO claim (slot, value) SELECT w.slot, w.value"
-    " FROM unnest($1::bigint[], $2::text[]) AS w(slot, value) ORDER BY 1, 2"
-    " ON CONFLICT (slot, value) DO NOTHING RETURNING slot, value"
-)
-UNCLAIM = (
-    "DELETE FROM claim c USING unnest($1::bigint[], $2::text[]) AS w(slot, value)"
-    " WHERE c.slot = w.slot AND c.value = w.value"
-)
-RECORDS = (
-    "SELECT p.pid, p.pool, p.created, p.seen, p.flags, p.source, p.body"
-    " FROM profile p WHERE p.pid = ANY($1::bigint[])"
-)
-LOCK = RECORDS + " ORDER BY p.pid FOR UPDATE"
-HELD = (
-    "SELECT w.slot, w.value FROM unnest($1::bigint[], $2::text[]) AS w(slot, value) WHERE EXISTS"
-    " (SELECT 1 FROM identity i WHERE i.slot = w.slot AND i.value = w.value)"
-)
-REPLAYS = (
-    "SELECT r.input, r.request, r.digest, r.answer"
-    " FROM unnest($1::bigint[], $2::bytea[]) AS k(input, request)"
-    " JOIN replay r ON r.input = k.input AND r.request = k.request"
-)
-NUMBERS = {
-    name: f"SELECT nextval('{name}_seq') FROM generate_series(1, $1::bigint)"
-    for name in ("pid", "ledger")
-}
-SKIP = {
-    name: f"SELECT setval('{name}_seq', $1::bigint, false) FROM {name}_seq"
-    " WHERE last_value < $1::bigint"
-    for name in ("pid", "ledger")
-}
 
 Claim = tuple[int, str]
 
@@ -235,8 +214,16 @@ class PostgresTransaction(PostgresSession):
 
     async def release(self) -> None:
         """Delete the claims; the last thing before the commit."""
-        if self._claims:
-            await self._connection.execute(UNCLAIM, *_columns(self._claims))
+        values: dict[int, list[str]] = {}
+        for number, value in sorted(self._claims):
+            values.setdefault(number, []).append(value)
+        if len(self._claims) <= FEW_CLAIMS:
+            every = sorted({v for some in values.values() for v in some})
+            if every:
+                await self._connection.execute(RELEASE, list(values), every)
+            return
+        for number, some in values.items():
+            await self._connection.execute(RELEASE, [number], some)
 
 
 class PostgresStore:
