@@ -124,7 +124,7 @@ async def in_force(fence: Fence | None, tx: Transaction, pool: int, plan: object
 async def announced(
     store: Store, work: Callable[[], Awaitable[None]], grace_s: float = GRACE_S
 ) -> None:
-    """Announce a change of rules, wait until everybody knows, do it.
+    """Announce a change of rules, wait until everybody knows, do it, and wait until they read it.
 
     Several may be announced at once; writers look until the last one is over.
     """
@@ -150,3 +150,5 @@ async def announced(
         await work()
     finally:
         await transact(store, "rules.over", over)
+    # who asks next must not be answered by a process that has not read the new rules yet
+    await asyncio.sleep(min(grace_s, LEASE_S))
