@@ -211,3 +211,31 @@ async def test_groups_in_one_transaction_count_people_once(
             answers = await asyncio.gather(*map(audited.ask, ops))
             mpids += [a.mpid for a in answers if a.created and a.mpid]
         assert await problems(core, {500: audited.caller.plan}) == []
+
+
+async def test_a_modify_makes_nobody_the_last_seen(place: Any, tmp_path: pathlib.Path) -> None:
+    """Who was seen last, by a time written behind, is found, not whom a backend renamed since."""
+    stamp = "device_application_stamp"
+    config = configuration(random.Random(1)) | {
+        "strategy": "profile_link",
+        "priority": ["customerid", stamp],
+        "login": ["customerid"],
+        "unique": ["customerid"],
+        "immutable": [],
+        "hot_after": 100,
+    }
+    device = {stamp: "stamp-number-1"}
+    async with running(settings_of(place, tmp_path)) as core:
+        audited = Audited(core, config, 501)
+        await audited.step({"op": "identify", "known_identities": {**device, "other": "o0"}})
+        await audited.step({"op": "identify", "known_identities": {stamp: "stamp-number-2"}})
+        first, second = audited.mpids
+        await audited.step({"op": "identify", "known_identities": device})
+        # somebody known on the device: from now on the first record competes, by a stale time
+        known = {**device, "customerid": "customer-1"}
+        await audited.step({"op": "identify", "known_identities": known})
+        change = {"identity_type": stamp, "old_value": None, "new_value": "stamp-number-1"}
+        await audited.step({"op": "modify", "mpid": second, "identity_changes": [change]})
+        await audited.step({"op": "identify", "known_identities": device})
+        pid = core.mpids.parse(first)
+        assert pid is not None and core.seen.seen_ms(pid) > 0

@@ -327,7 +327,7 @@ class Desk:
         working = Working(numbers)
         working.load(probes, founds)
         if any(w.name in _TAKING for w in works):
-            await freshen(tx, working.records.values(), self.seen)
+            working.keep_seen(await freshen(tx, working.records.values(), self.seen))
         again = [(w, w.replay) for w in works]
         kept = await tx.replays([r[:2] for _, r in again if r is not None])
         arrivals = [key for w in works if isinstance(w, Arrival) for key in w.keys]

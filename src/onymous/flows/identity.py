@@ -14,12 +14,12 @@ from onymous.flows.diagnostics import Diagnostics, storable
 from onymous.flows.held import conflict_mark
 from onymous.flows.journal import Journal
 from onymous.flows.tombstones import Tombstones
-from onymous.flows.working import Origin, Working, competes
+from onymous.flows.working import Origin, Working
 from onymous.rules.identifiers import BY_CODE, BY_NAME, Cleaned, clean
 from onymous.rules.identity import Ask, Decision, answer_flags, decide, protects, would_be
 from onymous.rules.ledger import CREATED, Change, Entry
 from onymous.rules.records import MERGED, SHARED, Record, Value, mask_of
-from onymous.rules.sharing import shared
+from onymous.rules.sharing import competes, shared
 from onymous.rules.strategies import Plan
 from onymous.rules.trace import SKIPS, Skip, Trace, names_of, public
 from onymous.store import sql

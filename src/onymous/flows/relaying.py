@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
-from onymous.flows.working import competes
 from onymous.rules.identity import is_person, protects
 from onymous.rules.ledger import ATTACHED, TAKEN, Entry
 from onymous.rules.records import ERASED, KNOWN, SHARED, Record, mask_of
+from onymous.rules.sharing import competes
 from onymous.rules.strategies import USER_MASK, Plan
 from onymous.store import rules_sql, sql
 from onymous.store.packing import SLOTS, unpack_record

@@ -78,8 +78,8 @@ async def last_seen(session: Session, pid: int) -> int:
     return array.array("I", bytes(rows[0][0]))[pid & _LOW] * 1000
 
 
-async def freshen(session: Session, records: Iterable[Record], noted: SeenBuffer) -> None:
-    """Set last seen of records to what was written behind, where that is later.
+async def freshen(session: Session, records: Iterable[Record], noted: SeenBuffer) -> list[Record]:
+    """Set last seen of records to what was written behind, where that is later; return those.
 
     For requests that take login values away: a record that starts to compete by last seen must
     not compete with an old time.
@@ -92,7 +92,12 @@ async def freshen(session: Session, records: Iterable[Record], noted: SeenBuffer
         for block, rows in zip(blocks, found, strict=True)
         if rows
     }
+    later = []
     for record in some:
         block = times.get(record.pid >> _SHIFT)
         written = block[record.pid & _LOW] * 1000 if block is not None else 0
-        record.seen_ms = max(record.seen_ms, written, noted.seen_ms(record.pid))
+        seen_ms = max(written, noted.seen_ms(record.pid))
+        if seen_ms > record.seen_ms:
+            record.seen_ms = seen_ms
+            later.append(record)
+    return later

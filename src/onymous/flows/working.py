@@ -17,7 +17,7 @@ from onymous.rules import ledger
 from onymous.rules.identity import is_person, protects
 from onymous.rules.ledger import Change, Entry
 from onymous.rules.records import KNOWN, ORPHANED, SHARED, Record, Value, mask_of
-from onymous.rules.sharing import shared
+from onymous.rules.sharing import competes, shared
 from onymous.rules.strategies import Plan
 from onymous.store import sql
 from onymous.store.packing import SLOTS, pack_values
@@ -184,6 +184,13 @@ class Working:
     def keep(self, input_id: int, request: bytes, digest: bytes, answer: bytes) -> None:
         """Keep an answer for repeats of the same request (rulings 15)."""
         self._replays.append((input_id, request, self.now_ms, digest, answer))
+
+    def keep_seen(self, later: Sequence[Record]) -> None:
+        """Write when competing records were seen, where that stood elsewhere until now.
+
+        A change that is no sight of anybody may let another record compete with them.
+        """
+        self._changed.update(record.pid for record in later if record.flags & SHARED)
 
     def touch(self, record: Record, plan: Plan, now_ms: int) -> None:
         """The record was seen now; where it competes for a value, its rows say so too."""
@@ -389,10 +396,3 @@ class Working:
             await keep_batches(tx, self.batches)
         for statement, row in self.extra:
             await tx.run(statement, *row)
-
-
-def competes(code: int, plan: Plan, protected: bool) -> bool:
-    """Whether a record with a value of this type may be found through it alone."""
-    if plan.unique >> code & 1:
-        return False
-    return not protected or bool(plan.login >> code & 1)

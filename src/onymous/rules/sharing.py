@@ -1,4 +1,4 @@
-"""Values that too many people share find nobody."""
+"""Values that several hold: who competes for them, and when too many do."""
 
 from __future__ import annotations
 
@@ -25,3 +25,10 @@ def shared(keys: dict[int, str], plan: Plan, candidates: Sequence[Record]) -> in
     for code, count in people.items():
         bits |= (count > plan.config.hot_after) << code
     return bits & plan.ranked
+
+
+def competes(code: int, plan: Plan, protected: bool) -> bool:
+    """Whether a record with a value of this type may be found through it alone."""
+    if plan.unique >> code & 1:
+        return False
+    return not protected or bool(plan.login >> code & 1)
