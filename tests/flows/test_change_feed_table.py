@@ -10,9 +10,7 @@ from typing import Any
 import msgspec
 from tests.web.serving import Running, running
 
-from onymous.flows.answers import Answer, Question
 from onymous.flows.changes import forget_changes, publish
-from onymous.flows.erasure import erase
 from onymous.flows.journal import erase_from_journal
 
 READ = (
@@ -85,11 +83,9 @@ async def test_an_erased_person_goes_from_it(place: Any, tmp_path: pathlib.Path)
         core = it.server.core
         pid = core.mpids.parse(mpid)
         assert pid is not None
+        await it.erase(mpid)
         caller = core.directory.find("server-api-key")
         assert caller is not None
-        question = Question(op="erase", caller=caller, environment="production", known={}, now_ms=1)
-        answers: list[Answer] = []
-        erase(core.resolver, question, mpid, answers.append)
         rows = await table(it, 3)
         assert [r["operation"] for r in rows][-1] == "erase"
         text = json.dumps(rows)

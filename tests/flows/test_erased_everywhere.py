@@ -9,8 +9,7 @@ from typing import Any
 from tests.flows.test_events_flow import send
 from tests.web.serving import Running, running
 
-from onymous.flows.answers import Answer, Question, Recent
-from onymous.flows.erasure import erase
+from onymous.flows.answers import Recent
 from onymous.flows.files import NoRejects
 from onymous.flows.importing import Importer, Job
 
@@ -39,23 +38,13 @@ def _bytes(cell: Any) -> bytes:
     return bytes(cell) if isinstance(cell, bytes | memoryview) else b""
 
 
-async def erased(it: Running, mpid: str) -> None:
-    core = it.server.core
-    caller = core.directory.find("server-api-key")
-    assert caller is not None
-    future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    question = Question(op="erase", caller=caller, environment="production", known={}, now_ms=1)
-    erase(core.resolver, question, mpid, future.set_result)
-    assert (await future).refusal is None
-
-
 async def test_a_repeat_revives_nobody(place: Any, tmp_path: pathlib.Path) -> None:
     """The answer kept for repeats names nobody, and stays: a late repeat makes no new person."""
     async with running(place, tmp_path) as it:
         core = it.server.core
         names = {"customerid": f"{MARK}-1", "email": f"{MARK}@x.io"}
         mpid = (await it.ask("login", names, request_id="r1")).json()["mpid"]
-        await erased(it, mpid)
+        await it.erase(mpid)
         async with core.store.read() as session:
             (row,) = await session.rows("SELECT request, answer, digest FROM replay")
         assert not any(MARK.encode() in _bytes(cell) for cell in row)
@@ -91,7 +80,7 @@ async def test_nothing_is_left(place: Any, tmp_path: pathlib.Path) -> None:
         await core.diagnostics.flush(core.store)
         assert {"identity", "journal", "person", "conflict"} <= set(await left(it))
 
-        await erased(it, mpid)
+        await it.erase(mpid)
         for _ in range(100):
             if not await left(it):
                 break

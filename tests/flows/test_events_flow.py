@@ -9,8 +9,6 @@ from typing import Any
 
 from tests.web.serving import Running, running
 
-from onymous.flows.answers import Answer, Question
-from onymous.flows.erasure import erase
 from onymous.flows.profiles import ProfileView
 
 HOUR = 3_600_000
@@ -156,12 +154,7 @@ async def test_no_batch_revives_an_erased_person(place: Any, tmp_path: pathlib.P
         mpid = await who_is(it, customerid="a")
         core = it.server.core
 
-        caller = core.directory.find("server-api-key")
-        assert caller is not None
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        question = Question(op="erase", caller=caller, environment="production", known={}, now_ms=1)
-        erase(core.resolver, question, mpid, future.set_result)
-        assert (await future).refusal is None
+        await it.erase(mpid)
         async with core.store.read() as session:
             for table in ("batch", "person", "tally"):
                 assert (await session.rows(f"SELECT count(*) FROM {table}"))[0][0] == 0

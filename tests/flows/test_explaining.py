@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pathlib
 from typing import Any
 
@@ -10,9 +9,6 @@ import httpx
 from tests.flows.test_events_flow import who_is
 from tests.flows.test_undoing import allow, names
 from tests.web.serving import Running, running
-
-from onymous.flows.answers import Answer, Question
-from onymous.flows.erasure import erase
 
 
 async def explained(it: Running, request: str, who: str = "server", **more: str) -> httpx.Response:
@@ -81,16 +77,9 @@ async def test_who_may_not_is_told_nothing(place: Any, tmp_path: pathlib.Path) -
 
 async def test_nothing_is_told_of_an_erased_person(place: Any, tmp_path: pathlib.Path) -> None:
     async with running(place, tmp_path) as it:
-        core = it.server.core
         reply = await it.ask("identify", {"customerid": "anna"}, request_id="r")
         assert (await told(it, "r"))["mpid"] == reply.json()["mpid"]
-        caller = core.directory.find("server-api-key")
-        assert caller is not None
-        question = Question(op="erase", caller=caller, environment="production", known={}, now_ms=1)
-        answers: list[Answer] = []
-        erase(core.resolver, question, reply.json()["mpid"], answers.append)
-        while not answers:
-            await asyncio.sleep(0.01)
+        await it.erase(reply.json()["mpid"])
         assert (await explained(it, "r")).status_code == 404
 
 

@@ -10,8 +10,6 @@ import httpx
 from tests.flows.test_events_flow import purchase, send, view, who_is
 from tests.web.serving import TENANTS, Running, running
 
-from onymous.flows.answers import Answer, Question
-from onymous.flows.erasure import erase
 from onymous.flows.tenants import apply
 
 STAMP = "4b8d2d52-6e1c-4c42-9d33-a5a1d2c3e4f5"
@@ -206,13 +204,7 @@ async def test_merges_have_bounds(place: Any, tmp_path: pathlib.Path) -> None:
         refused = await post(it, f"/v1/merge/{first.json()['id']}/undo", reason="r")
         assert refused.status_code == 409
         assert (await merge(c, a)).status_code == 400
-        core = it.server.core
-        caller = core.directory.find("linked-api-key")
-        assert caller is not None
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        question = Question(op="erase", caller=caller, environment="production", known={}, now_ms=9)
-        erase(core.resolver, question, c, future.set_result)
-        assert (await future).refusal is None
+        await it.erase(c, who="linked", now_ms=9)
         for name in "abc":
             reply = await it.ask("search", {"customerid": name}, who="linked")
             assert reply.status_code == 404

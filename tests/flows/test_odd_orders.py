@@ -12,8 +12,6 @@ from tests.flows.test_events_flow import purchase, send, view
 from tests.flows.test_merging import identify, post, with_more
 from tests.web.serving import Running, running
 
-from onymous.flows.answers import Answer, Question
-from onymous.flows.erasure import erase
 from onymous.flows.events import Incoming, Taken
 
 MARK = "zebra7731"
@@ -80,15 +78,6 @@ async def test_copies_are_undone_in_any_order(
         assert [p.attributes["own"].value for p in persons] == ["1"]
 
 
-async def erased(it: Running, mpid: str) -> Answer:
-    caller = it.server.core.directory.find("linked-api-key")
-    assert caller is not None
-    future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    question = Question(op="erase", caller=caller, environment="production", known={}, now_ms=1)
-    erase(it.server.core.resolver, question, mpid, future.set_result)
-    return await future
-
-
 async def rows(it: Running, statement: str) -> list[Any]:
     async with it.server.core.store.read() as session:
         return [tuple(row) for row in await session.rows(statement)]
@@ -104,7 +93,7 @@ async def test_what_an_alias_copied_goes_with_an_erasure(
         await copied(it, one, known)
         await copied(it, two, known)
         gone = two if who == "source" else known
-        assert (await erased(it, gone)).refusal is None
+        await it.erase(gone, who="linked")
         kept = await rows(it, "SELECT body FROM alias_copy")
         left = {"source": [b"%b-2" % MARK.encode()], "destination": [MARK.encode()]}[who]
         assert not any(text in bytes(body) for (body,) in kept for text in left)
@@ -130,11 +119,11 @@ async def test_a_batch_and_an_erasure_at_the_same_moment(
             one = Incoming(caller=caller, raw=raw, body=body, now_ms=5)
             two = Incoming(caller=caller, raw=raw, body=body, now_ms=6)
             core.events.take(one, before.set_result)
-            erasing = asyncio.create_task(erased(it, mpid))
+            erasing = asyncio.create_task(it.erase(mpid, who="linked"))
             await asyncio.sleep(0)
             core.events.take(two, after.set_result)
             answers: list[Taken] = [await before, await after]
-            assert (await erasing).refusal is None
+            await erasing  # fails where it is refused
             assert all(taken.refusal is None for taken in answers)
         for table in ("person", "batch", "tally"):
             assert await rows(it, f"SELECT pid FROM {table}") == [], table
@@ -183,7 +172,7 @@ async def test_a_merge_of_another_process_is_erased_as_well(
             assert (await post(it, "/v1/merge", **pair)).status_code == 200
         # as long as this process has not heard of it
         it.server.core.resolver.merged = {}
-        assert (await erased(it, anna)).refusal is None
+        await it.erase(anna, who="linked")
         for table in ("person", "batch", "tally", "identity", "merge"):
             assert await rows(it, f"SELECT * FROM {table}") == [], table
         for mpid in (one, two, anna):

@@ -14,8 +14,6 @@ from tests.web.serving import TENANTS, Running, running
 from typer.testing import CliRunner
 
 from onymous.cli import app
-from onymous.flows.answers import Answer, Question
-from onymous.flows.erasure import erase
 from onymous.flows.files import NoRejects
 from onymous.flows.importing import Importer, Job
 from onymous.flows.tenants import apply
@@ -234,12 +232,7 @@ async def test_it_goes_with_an_erasure(place: Place, tmp_path: pathlib.Path) -> 
         assert (await post(it, f"/v1/review/{theirs['id']}/refuse")).status_code == 200
         change = [{"identity_type": "email", "old_value": FIRST, "new_value": SECOND}]
         assert (await it.modify(gone, change)).status_code == 200
-        caller = core.directory.find("server-api-key")
-        assert caller is not None
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        question = Question(op="erase", caller=caller, environment="production", known={}, now_ms=9)
-        erase(core.resolver, question, gone, future.set_result)
-        assert (await future).refusal is None
+        await it.erase(gone, now_ms=9)
         assert [e["id"] for e in await listed(it)] == [others["id"]]
         assert (await get(it, f"/{own['id']}")).status_code == 404
         for _ in range(200):

@@ -11,8 +11,6 @@ from typing import Any
 from tests.flows.test_events_flow import purchase, send, view
 from tests.web.serving import Running, running
 
-from onymous.flows.answers import Answer, Question
-from onymous.flows.erasure import erase
 from onymous.flows.tenants import apply
 
 STRATEGIES = ("default", "profile_conversion", "profile_link", "profile_isolation", "best_match")
@@ -225,14 +223,7 @@ async def test_no_batch_brings_an_erased_person_back(place: Any, tmp_path: pathl
                 )
                 == 202
             )
-            caller = core.directory.find(f"{story.strategy}-api-key")
-            assert caller is not None
-            question = Question(
-                op="erase", caller=caller, environment="production", known={}, now_ms=1
-            )
-            future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-            erase(core.resolver, question, anna, future.set_result)
-            assert (await future).refusal is None
+            await it.erase(anna, who=story.strategy)
             for _ in range(200):
                 if not await core.spool.quarantined():
                     break

@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 
+from onymous.flows.answers import Answer, Question
+from onymous.flows.erasure import erase
 from onymous.flows.tenants import apply
 from onymous.serving import Server, listen
 from onymous.settings import load
@@ -86,6 +88,18 @@ class Running:
         headers = {"x-mp-key": f"{who}-api-key"} if key_only else self.basic(who)
         data = {"environment": "production", "identity_changes": changes, **body}
         return await self.client.post(f"/v1/{mpid}/modify", json=data, headers=headers)
+
+    async def erase(self, mpid: str, *, who: str = "server", now_ms: int = 1) -> None:
+        """Erase somebody as a privacy request would."""
+        core = self.server.core
+        caller = core.directory.find(f"{who}-api-key")
+        assert caller is not None
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        question = Question(
+            op="erase", caller=caller, environment="production", known={}, now_ms=now_ms
+        )
+        erase(core.resolver, question, mpid, future.set_result)
+        assert (await future).refusal is None
 
     async def counts(self) -> dict[str, int]:
         """Rows of every table that requests write."""

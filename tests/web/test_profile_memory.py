@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import pathlib
 from typing import Any
 
 from tests.conftest import Place
 from tests.web.reading import now, reading
 
-from onymous.flows.answers import Answer, Question
-from onymous.flows.erasure import erase
 from onymous.flows.merging import Actor
 from onymous.web.profile_body import FIELDS
 
@@ -43,10 +40,5 @@ async def test_an_answer_given_before_is_never_old(place: Place, tmp_path: pathl
         assert (await seen())[2] == int(other)
         await core.merging.undo_merge(pool, merge.id, actor)
         assert await seen() == ({"customer_id": "a", "email": "c@x.io"}, "gold", int(mpid))
-        question = Question(
-            op="erase", caller=caller, environment="production", known={}, now_ms=now()
-        )
-        gone: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        erase(core.resolver, question, mpid, gone.set_result)
-        assert (await gone).refusal is None
+        await here.running.erase(mpid, now_ms=now())
         assert (await here.read(mpid, FIELDS_ALL)).status_code == 404

@@ -14,7 +14,7 @@ import msgspec
 
 from onymous.flows.tenants import Caller, Directory
 from onymous.rules.errors import Forbidden, ScopeChanging, Unauthorized
-from onymous.web.calls import Headers
+from onymous.web.calls import Call, Headers
 from onymous.web.signing import parse_basic, parse_date, verify
 
 #: Basic headers remembered, so that a busy server does not decode and compare them again
@@ -82,6 +82,15 @@ class Authenticator:
         if signature is not None:
             return self._check_signature(text, method, path, query, body, date, signature)
         return self._note(headers, self._check_key(text))
+
+    def permitted(self, call: Call, permission: str, body: bytes = b"") -> Credentials:
+        """Return whose request this is; raises `Unauthorized`, or `Forbidden` without a permission.
+
+        `body` must be uncompressed, as for `check`.
+        """
+        who = self.check(call.method, call.path, call.query, call.headers, body)
+        who.need(permission)
+        return who
 
     def _note(self, headers: Sequence[tuple[bytes, bytes]], found: Credentials) -> Credentials:
         """Keep with headers that come again whose they are: a signature proves one request only."""

@@ -60,8 +60,7 @@ class ChangesWeb:
             page = await self._changes.page(pool, int(page.next), MOST, 1)
 
     def _asked(self, call: Call) -> tuple[int, int | None]:
-        who = self._auth.check(call.method, call.path, call.query, call.headers, b"")
-        who.need("history:read")
+        who = self._auth.permitted(call, "history:read")
         params = call.params()
         environment = params.get("environment", "production")
         if environment not in ENVIRONMENTS:

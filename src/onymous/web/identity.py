@@ -212,8 +212,7 @@ class IdentityWeb:
 
     async def history(self, call: Call) -> Reply:
         """GET /v1/{mpid}/history."""
-        who = self._auth.check(call.method, call.path, call.query, call.headers, b"")
-        who.need("history:read")
+        who = self._auth.permitted(call, "history:read")
         params = call.params()
         environment = params.get("environment", "production")
         if environment not in ENVIRONMENTS:

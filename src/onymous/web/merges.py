@@ -117,8 +117,7 @@ class MergesWeb:
 
     def _check(self, call: Call, permission: str) -> tuple[Credentials, bytes]:
         body = inflate(call.body, self._bounds.max_identity_body_bytes)
-        who = self._auth.check(call.method, call.path, call.query, call.headers, body)
-        who.need(permission)
+        who = self._auth.permitted(call, permission, body)
         return who, body
 
     def _actor(self, who: Credentials, environment: str, reason: str) -> Actor:

@@ -81,8 +81,7 @@ class OperatingWeb:
 
     async def explain(self, call: Call) -> Reply:
         """Tell the answer to a past request again."""
-        who = self._auth.check(call.method, call.path, call.query, call.headers, b"")
-        who.need("explain")
+        who = self._auth.permitted(call, "explain")
         request_id = bounded(call.params().get("request_id"))
         if request_id is None:
             raise BadRequest(what="request_id is missing: name the request to explain")
@@ -93,8 +92,7 @@ class OperatingWeb:
 
     async def diagnostics(self, call: Call) -> Reply:
         """What was not done in the caller's workspace, and why; never identity values."""
-        who = self._auth.check(call.method, call.path, call.query, call.headers, b"")
-        who.need("history:read")
+        who = self._auth.permitted(call, "history:read")
         params = call.params()
         after = number(params, "after", 0, 1 << 62)
         found = await follow_diagnostics(
@@ -122,8 +120,7 @@ class OperatingWeb:
     async def undo(self, call: Call) -> Reply:
         """Undo an entry of the ledger, or what a request changed."""
         body = inflate(call.body, self._bounds.max_identity_body_bytes)
-        who = self._auth.check(call.method, call.path, call.query, call.headers, body)
-        who.need("undo")
+        who = self._auth.permitted(call, "undo", body)
         wanted: UndoBody = decode(_undo, body)
         if wanted.environment not in ENVIRONMENTS:
             raise EnvironmentMissing()

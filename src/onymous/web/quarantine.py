@@ -48,7 +48,7 @@ class QuarantineWeb:
 
     async def page(self, call: Call) -> Reply:
         """List batches of the caller's workspace that were set aside; never what they say."""
-        who = self._check(call, b"")
+        who = self._auth.permitted(call, "quarantine")
         params = call.params()
         after, limit = number(params, "after", 0, _LAST), number(params, "limit", 1, MOST)
         where = _where(who, environment_of(call))
@@ -57,7 +57,7 @@ class QuarantineWeb:
 
     async def show(self, call: Call) -> Reply:
         """Show one batch as it came in; this is audited."""
-        who = self._check(call, b"")
+        who = self._auth.permitted(call, "quarantine")
         text = call.parts["id"]
         if not text.isascii() or not text.isdigit() or len(text) > 18:
             raise NotFound()
@@ -82,15 +82,10 @@ class QuarantineWeb:
 
     def _wanted(self, call: Call) -> tuple[Where, Actor, ChooseBody]:
         body = inflate(call.body, self._bounds.max_identity_body_bytes)
-        who = self._check(call, body)
+        who = self._auth.permitted(call, "quarantine", body)
         wanted: ChooseBody = decode(_choose, body)
         actor = actor_of(who, wanted.reason, wanted.operator)
         return _where(who, wanted.environment), actor, wanted
-
-    def _check(self, call: Call, body: bytes) -> Credentials:
-        who = self._auth.check(call.method, call.path, call.query, call.headers, body)
-        who.need("quarantine")
-        return who
 
     def _told(self, row: Spooled) -> dict[str, Any]:
         return {

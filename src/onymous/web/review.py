@@ -39,7 +39,7 @@ class ReviewWeb:
 
     async def page(self, call: Call) -> Reply:
         """List what waits in the caller's scope; types and MPIDs, never values."""
-        who = self._check(call, b"")
+        who = self._auth.permitted(call, "review")
         limit = number(call.params(), "limit", 1, MOST) or 100
         after = call.params().get("after")
         found, last = await self._review.page(_pools(who, environment_of(call)), after, limit)
@@ -47,7 +47,7 @@ class ReviewWeb:
 
     async def show(self, call: Call) -> Reply:
         """Show one entry with its values."""
-        who = self._check(call, b"")
+        who = self._auth.permitted(call, "review")
         pools = _pools(who, environment_of(call))
         return json_reply(200, await self._review.show(pools, call.parts["id"]))
 
@@ -64,17 +64,12 @@ class ReviewWeb:
 
     def _wanted(self, call: Call) -> tuple[Pools, Actor, DecideBody]:
         body = inflate(call.body, self._bounds.max_identity_body_bytes)
-        who = self._check(call, body)
+        who = self._auth.permitted(call, "review", body)
         wanted: DecideBody = decode(_decide, body)
         if wanted.environment not in ENVIRONMENTS:
             raise EnvironmentMissing()
         actor = actor_of(who, wanted.reason, wanted.operator)
         return _pools(who, wanted.environment), actor, wanted
-
-    def _check(self, call: Call, body: bytes) -> Credentials:
-        who = self._auth.check(call.method, call.path, call.query, call.headers, body)
-        who.need("review")
-        return who
 
 
 def _pools(who: Credentials, environment: str) -> Pools:
