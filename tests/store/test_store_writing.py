@@ -42,6 +42,18 @@ async def test_claims_are_gone_after_a_commit(store: Store) -> None:
         assert await session.rows("SELECT count(*) FROM claim") == [(0,)]
 
 
+@pytest.mark.parametrize("count", [10, 600])
+async def test_many_claims_of_several_types_are_gone_after_a_commit(
+    store: Store, count: int
+) -> None:
+    """Few are released at once, many type by type."""
+    async with store.write("claims") as tx:
+        values = [(slot(POOL, code), f"v{n}") for code in (LOGIN, DEVICE) for n in range(count)]
+        assert await tx.held(values) == set()
+    async with store.read() as session:
+        assert await session.rows("SELECT count(*) FROM claim") == [(0,)]
+
+
 async def test_a_claim_left_behind_does_not_block(store: Store) -> None:
     async with store.write("leave") as tx:
         await tx.run("INSERT INTO claim (slot, value) VALUES (?, ?)", slot(POOL, LOGIN), "a")
