@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
+import socket
+import time
 from typing import Any
 
+import pytest
+
+from onymous.web import hot
 from tests.web.serving import Running, running
 
 SHORT = {"head_timeout_s": 0.3, "body_timeout_s": 0.3}
@@ -60,6 +65,26 @@ async def test_a_body_that_never_ends(place: Any, tmp_path: pathlib.Path) -> Non
         text = (await it.client.get("/metrics")).text
         assert 'onymous_limit_exceeded_total{limit="body_timeout_s"} 2.0' in text
         assert 'onymous_limit{limit="head_timeout_s"} 0.3' in text
+
+
+async def test_who_goes_on_sending_can_read_the_answer(
+    place: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is not reset under a client that has not read the 408 yet."""
+    monkeypatch.setattr(hot, "LAST_WORDS_S", 60.0)
+
+    def late(port: int, first: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", port)) as line:
+            line.sendall(first)
+            said = b"".join(iter(lambda: line.recv(4096), b""))
+            for _ in range(3):  # the second one fails on a connection that was reset
+                line.sendall(b" ")
+                time.sleep(0.05)
+            return said
+
+    async with running(place, tmp_path, **SHORT) as it:
+        port = int(it.url.rpartition(":")[2])
+        assert (await asyncio.to_thread(late, port, head(it, 5_000))).startswith(b"HTTP/1.1 408 ")
 
 
 async def test_who_says_nothing_is_let_go(place: Any, tmp_path: pathlib.Path) -> None:

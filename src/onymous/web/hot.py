@@ -224,8 +224,7 @@ class HotProtocol(HttpToolsProtocol):
         if part == "head":
             self._give_up(answer)
         elif part == "body" and hot is not None and not hot.response_complete:
-            hot.keep_alive = False
-            hot.respond(answer)
+            self._cut(hot, answer)
         else:
             self.transport.close()
 
@@ -288,6 +287,15 @@ class HotProtocol(HttpToolsProtocol):
             # an answer now would pass for that of the request before
             self.transport.close()
             return
+        self._say_last(answer)
+
+    def _cut(self, hot: HotRequest, answer: bytes) -> None:
+        """Answer a request whose body is still coming, and end the connection."""
+        hot.response_complete = True
+        if not self.transport.is_closing():
+            self._say_last(answer)
+
+    def _say_last(self, answer: bytes) -> None:
         self._gone, self._inside = True, True
         _last_words(self.transport, answer, close=False)
         # who is still sending could not read the answer if the connection were closed at once
@@ -311,12 +319,11 @@ class HotProtocol(HttpToolsProtocol):
             if hot.size <= hot.most:
                 hot.body = hot.body + body if hot.body else body
             elif hot.size > MOST_DISCARDED:
-                hot.keep_alive = False
-                hot.respond(type(self).too_large(hot.most))
+                self._cut(hot, type(self).too_large(hot.most))
 
     def on_message_complete(self) -> None:
         """Hand a complete hot request to its handler."""
-        self._inside = False
+        self._inside = self._gone
         hot = self._hot
         if hot is None:
             super().on_message_complete()
