@@ -10,9 +10,9 @@ import time
 from typing import Any
 
 import pytest
+from tests.web.serving import Running, running
 
 from onymous.web import hot
-from tests.web.serving import Running, running
 
 SHORT = {"head_timeout_s": 0.3, "body_timeout_s": 0.3}
 LOGIN = {"environment": "production", "known_identities": {"customerid": "slow"}}
