@@ -280,3 +280,43 @@ async def test_merges_at_the_same_time_never_make_a_circle(
         assert lead == {names[4] if done["source"] == names[1] else names[1]}
         undone = await post(it, f"/v1/merge/{done['id']}/undo", reason="x")
         assert undone.json()["source"] == done["source"]
+
+
+def begun(name: str, at: int) -> dict[str, Any]:
+    """Return the start of a session that has a name."""
+    data = {"session_uuid": name, "timestamp_unixtime_ms": at}
+    return {"event_type": "session_start", "data": data}
+
+
+async def test_a_session_both_told_of_counts_once(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        await with_more(it)
+        anonymous, known = await anonymous_then_known(it)
+        at = 1_700_000_000_000
+        for mpid, names in ((anonymous, ("x", "a")), (known, ("x", "b", "c"))):
+            events = [begun(name, at + n) for n, name in enumerate(names)]
+            web = {"device_info": {"platform": "web"}}
+            assert await send(it, {"mpid": mpid, "events": events, **web}, who="linked") == 202
+        assert (await view(it, anonymous)).sessions == 2
+        path = "/v1/identity/linked-api-key/alias"
+        alias = {"source_mpid": anonymous, "destination_mpid": known}
+        window = {"start_unixtime_ms": at - 1, "end_unixtime_ms": at + 10**9}
+        assert (await post(it, path, data={**alias, **window})).status_code == 202
+        assert (await view(it, known)).sessions == 4, "x, a, b, c"
+        number = (await view(it, known)).aliases_in[0].id
+        await post(it, f"/v1/alias/{number}/undo", reason="test")
+        assert (await view(it, known)).sessions == 3
+        # of half of a history nobody knows which names it has: what is not sure counts
+        half = {"start_unixtime_ms": at + 1, "end_unixtime_ms": at + 10**9}
+        assert (await post(it, path, data={**alias, **half})).status_code == 202
+        assert (await view(it, known)).sessions == 4
+        number = (await view(it, known)).aliases_in[0].id
+        await post(it, f"/v1/alias/{number}/undo", reason="test")
+        merged = (await post(it, "/v1/merge", **alias, reason="same person")).json()
+        both = await view(it, known)
+        assert both.sessions == 4
+        assert [(c.platform, c.sessions) for c in both.counts if c.sessions] == [("web", 4)]
+        assert [p.sessions for p in both.workspaces.values()] == [{"web": 4}]
+        await post(it, f"/v1/merge/{merged['id']}/undo", reason="two after all")
+        assert (await view(it, known)).sessions == 3
+        assert (await view(it, anonymous)).sessions == 2

@@ -66,6 +66,45 @@ async def test_a_dictionary_is_learnt_and_old_bodies_stay_readable(
             assert json.loads(await other.unpack(session, *rows[-1])) == last
 
 
+async def test_rows_of_files_teach_nothing(
+    place: Any, tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    for name, value in (("FIRST", 200), ("SAMPLES", 200), ("LOOKS", 4)):
+        monkeypatch.setattr(upkeep, name, value)
+    learnt: list[list[bytes]] = []
+    monkeypatch.setattr(upkeep, "train", lambda samples: learnt.append(samples) or b"")
+    async with running(place, tmp_path) as it:
+        core = it.server.core
+
+        async def rows(count: int) -> None:
+            plain = {"user_identities": {"customerid": "c1"}, "user_attributes": {"plan": "a"}}
+            for _ in range(count // 100):
+                assert await send(it, [plain] * 100, "/v2/bulkevents") == 202
+
+        async def acts(count: int) -> None:
+            one = {"user_identities": {"customerid": "c2"}, "events": [purchase(1)]}
+            for _ in range(count // 50):
+                assert await send(it, [one] * 50, "/v2/bulkevents") == 202
+
+        await rows(300)
+        assert not await learn(core.store, core.bodies, 1)
+        await acts(50)
+        assert not await learn(core.store, core.bodies, 2), "too few batches with events"
+        await acts(100)
+        await rows(300)
+        await learn(core.store, core.bodies, 3)
+        (samples,) = learnt
+        assert len(samples) == 150 and all(b'"events"' in s for s in samples)
+        # a store whose first batches came from a file has more of those than it has of events
+        learnt.clear()
+        core.bodies.current = 1
+        monkeypatch.setattr(upkeep, "SAMPLES", 10)
+        assert not await learn(core.store, core.bodies, 4), "150 of 750 are not yet 160"
+        await acts(50)
+        await learn(core.store, core.bodies, 5)
+        assert len(learnt) == 1
+
+
 async def test_retention_forgets_batches_and_keeps_profiles(
     place: Any, tmp_path: pathlib.Path
 ) -> None:

@@ -11,8 +11,9 @@ import msgspec
 from onymous.flows.arrivals import device_number
 from onymous.flows.identity import MOST_MERGES, Mpids
 from onymous.rules.identifiers import BY_CODE, BY_NAME
-from onymous.rules.profiles import Person, combine
+from onymous.rules.profiles import Person, combine, counted_twice
 from onymous.rules.records import ERASED, KNOWN, ORPHANED, Record
+from onymous.rules.sessions import within
 from onymous.store import history_sql, sql
 from onymous.store.packing import unpack_record
 from onymous.store.port import Row, Session, Store
@@ -256,17 +257,34 @@ async def _add(session: Session, view: ProfileView, side: Side) -> None:
         rows = await session.rows(
             history_sql.TALLY_SUM, side.pid, side.start_ms, side.end_ms, device, device
         )
-        for workspace, platform, worth, sessions in rows:
-            add_counts(view.counts, Counts(workspace, platform, worth, sessions))
+        for counts in _of_window(view, persons, [Counts(*row) for row in rows]):
+            add_counts(view.counts, counts)
     _seen(view, persons)
+
+
+def _of_window(view: ProfileView, persons: dict[int, Person], counts: list[Counts]) -> list[Counts]:
+    """Return what a window brings: without sessions this profile surely counts itself."""
+    for workspace, person in persons.items():
+        known = {*person.started} & {*getattr(view.workspaces.get(workspace), "started", ())}
+        if not known:
+            continue
+        here = [c for c in counts if c.workspace == workspace]
+        inside = sum(c.sessions for c in here)
+        left = within(len(known), sum(person.sessions.values()), inside)
+        for count in here:
+            some = min(left, count.sessions)
+            count.sessions, left = count.sessions - some, left - some
+    return counts
 
 
 def _take(view: ProfileView, workspace: int, person: Person) -> None:
     """Add what a workspace knows of a whole record."""
     old = view.workspaces.get(workspace)
+    twice = {} if old is None else counted_twice(old, person)
     view.workspaces[workspace] = person if old is None else combine(old, person)
     for platform in sorted({*person.worth, *person.sessions}):
         worth, sessions = person.worth.get(platform, 0), person.sessions.get(platform, 0)
+        sessions -= twice.get(platform, 0)
         add_counts(view.counts, Counts(workspace, platform, worth, sessions))
 
 

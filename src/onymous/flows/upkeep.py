@@ -9,8 +9,8 @@ from onymous.flows.events import Events
 from onymous.flows.held import MOST_KEPT
 from onymous.flows.tenants import Directory
 from onymous.store import history_sql, review_sql, sql
-from onymous.store.compression import FIRST, SAMPLES, Bodies, train
-from onymous.store.port import Store
+from onymous.store.compression import FIRST, SAMPLES, Bodies, says_events, train
+from onymous.store.port import Session, Store
 
 DAY_MS = 86_400_000
 #: a repeat of a batch is known for at least this long
@@ -19,6 +19,9 @@ ONCE_DAYS = 60
 DIAGNOSTIC_DAYS = 30
 #: rows deleted in one transaction
 PIECE = 5_000
+#: batches looked at to learn how many have events; and how often so many as a dictionary is trained
+#: on are looked through for those that have
+PROBES, LOOKS = 100, 10
 
 
 class Upkeep:
@@ -90,17 +93,22 @@ async def forget_batches(store: Store, before_ms: int) -> None:
 async def learn(store: Store, bodies: Bodies, now_ms: int) -> bool:
     """Train a dictionary once there are enough batches; returns whether a new one is in use.
 
-    The next one is trained when there are sixteen times as many.
+    The next one is trained when there are sixteen times as many. Only batches with events count:
+    rows of files say nothing about them, and there may be millions.
     """
     bodies.plain = 0
     async with store.read() as session:
         await bodies.load(session)
         newest = (await session.rows(history_sql.BATCH_NEWEST))[0][0] or 0
-        enough = SAMPLES * 16**bodies.current if bodies.current else FIRST
-        if newest < enough or bodies.current >= 3:
+        if newest < FIRST or bodies.current >= 3:
             return False
-        rows = await session.rows(history_sql.BATCHES_AFTER, newest - SAMPLES, SAMPLES)
-        samples = [await bodies.unpack(session, row[8], row[9]) for row in rows]
+        if bodies.current:
+            known = newest * await _share(session, bodies, newest)
+            if known < SAMPLES * 16**bodies.current:
+                return False
+        samples = await _samples(session, bodies, newest)
+    if len(samples) < min(FIRST, SAMPLES) // 2:
+        return False
     try:
         trained = await asyncio.get_running_loop().run_in_executor(None, train, samples)
     except ValueError:
@@ -110,6 +118,33 @@ async def learn(store: Store, bodies: Bodies, now_ms: int) -> bool:
     async with store.read() as session:
         await bodies.load(session)
     return True
+
+
+async def _share(session: Session, bodies: Bodies, newest: int) -> float:
+    """Return about which share of all batches there were has events and is still there."""
+    numbers = [(1 + (newest - 1) * n // (PROBES - 1),) for n in range(PROBES)]
+    found = 0
+    for rows in await session.each(history_sql.BATCH_BY_ID, numbers):
+        for row in rows:
+            found += says_events(await bodies.unpack(session, row[8], row[9]))
+    return found / PROBES
+
+
+async def _samples(session: Session, bodies: Bodies, newest: int) -> list[bytes]:
+    """Return the latest batches with events, as far as they are among the latest of all."""
+    samples: list[bytes] = []
+    high = newest
+    for _ in range(LOOKS):
+        low = max(0, high - SAMPLES)
+        for row in await session.rows(history_sql.BATCHES_AFTER, low, high - low):
+            body = await bodies.unpack(session, row[8], row[9])
+            if row[0] <= high and says_events(body):
+                samples.append(body)
+        await asyncio.sleep(0)
+        high = low
+        if len(samples) >= SAMPLES or not high:
+            break
+    return samples[:SAMPLES]
 
 
 async def promise_drain(store: Store, now_ms: int) -> None:

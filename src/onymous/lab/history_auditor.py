@@ -128,8 +128,20 @@ class Model:
         return sum(s.worth for s in self.batches(who))
 
     def sessions(self, who: str) -> int:
-        """Count the sessions of a profile."""
-        return sum(s.sessions + s.begins for s in self.batches(who))
+        """Count the sessions of a profile: a session with a name once, however many told of it."""
+        names = {s.session for s in self.own(who) if s.session}
+        count = sum(s.sessions for s in self.own(who)) + len(names)
+        group = self.group(who)
+        for alias in self.aliases:
+            if alias.undone or alias.destination not in group or alias.source in group:
+                continue
+            theirs = [s for s in self.sent if s.who == alias.source]
+            every = [s.at for s in theirs for _ in range(s.sessions + s.begins)]
+            inside = [at for at in every if alias.start <= at <= alias.end]
+            # which of them have which name is not kept: those that must be in both are left out
+            both = {s.session for s in theirs if s.begins} & names
+            count += len(inside) - max(0, len(both) - (len(every) - len(inside)))
+        return count
 
     def own(self, who: str) -> list[Sent]:
         """List what a profile and those merged into it sent; aliases give none of it."""

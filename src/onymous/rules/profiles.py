@@ -16,6 +16,7 @@ from onymous.rules.attributes import MOST_ATTRIBUTES
 from onymous.rules.consent import Consent, newer
 from onymous.rules.devices import Device as Seen
 from onymous.rules.events import Batch, Change
+from onymous.rules.sessions import twice
 
 #: bounds of one person and workspace; the oldest make room
 MOST_DEVICES, MOST_GONE, MOST_CONSENTS, MOST_INPUTS, MOST_ATTRIBUTIONS = 50, 100, 200, 64, 20
@@ -315,7 +316,7 @@ def combine(one: Person, two: Person) -> Person:
             for module in earlier.integrations | later.integrations
         },
         partners=earlier.partners | later.partners,
-        started=[*earlier.started, *later.started][-MOST_SESSIONS:],
+        started=list(dict.fromkeys([*earlier.started, *later.started])),
         place=places.later(earlier.place, later.place),
     )
     for person in (earlier, later):
@@ -331,8 +332,17 @@ def combine(one: Person, two: Person) -> Person:
         for sums, own in ((out.worth, person.worth), (out.sessions, person.sessions)):
             for platform, count in own.items():
                 sums[platform] = sums.get(platform, 0) + count
+    for platform, count in counted_twice(one, two).items():
+        out.sessions[platform] -= count
     out.consents = sorted([*one.consents, *two.consents], key=lambda c: c[1].at_ms)
     return out
+
+
+def counted_twice(one: Person, two: Person) -> dict[str, int]:
+    """Return the sessions of `two` that `one` counts already, by platform."""
+    if not one.started or not two.started:
+        return {}
+    return twice(one.started, two.started, one.sessions, two.sessions)
 
 
 def _add_attributes(out: Person, person: Person) -> None:
