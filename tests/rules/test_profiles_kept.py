@@ -10,7 +10,6 @@ from onymous.rules.consent import read_consent
 from onymous.rules.devices import read_device
 from onymous.rules.events import read_batch
 from onymous.rules.profiles import Context, Person, absorb, combine, fresh
-from onymous.rules.sessions import twice
 
 NOW = 1_700_000_000_000
 DAY = 86_400_000
@@ -377,32 +376,3 @@ def test_two_profiles_of_one_person_are_one() -> None:
         assert both.place is not None and both.place.latitude == 1.0
     set_again = lived({"user_attributes": {"plan": "new"}, **change("x", NOW + 9, new="1")})
     assert combine(two, set_again).attributes["plan"].value == "new"
-
-
-@pytest.mark.parametrize(
-    ("names", "more", "counts", "others", "expected"),
-    [
-        ([1, 2], [2, 3], {"web": 2}, {"web": 2}, {"web": 1}),
-        ([1, 2], [3, 4], {"web": 2}, {"web": 2}, {}),
-        ([1, 2], [1, 2], {"web": 2}, {"ios": 2}, {"ios": 2}),
-        ([1, 2], [1, 2], {"web": 1, "ios": 1}, {"ios": 1, "web": 1}, {"ios": 1, "web": 1}),
-        ([1, 2, 3], [1, 2, 3], {"web": 9}, {"ios": 1, "web": 2}, {"web": 2, "ios": 1}),
-        # a name without a session counted: none goes below zero
-        ([1, 2], [1, 2], {"web": 2}, {"web": 1}, {"web": 1}),
-    ],
-)
-def test_sessions_two_profiles_counted(
-    names: list[int],
-    more: list[int],
-    counts: dict[str, int],
-    others: dict[str, int],
-    expected: dict[str, int],
-) -> None:
-    assert twice(names, more, counts, others) == expected
-
-
-def test_three_profiles_with_one_session_count_it_once() -> None:
-    one, two, three = (Person(1, 2, n, sessions={"web": 1}, started=[7]) for n in (1, 2, 3))
-    for order in ((one, two, three), (three, one, two)):
-        both = combine(combine(order[0], order[1]), order[2])
-        assert (both.sessions, both.started) == ({"web": 1}, [7])
