@@ -95,7 +95,7 @@ class AliasWeb:
         answer = await request_alias(self._resolver, self._store, question, asked)
         if answer.refusal is not None:
             return refused(answer.refusal, question.request_id)
-        return Reply(202, b"")
+        return Reply(202, b"", self._guard.rates(who))
 
     def _allowed(self, who: Credentials, data: AliasData) -> AliasData:
         if data.copy and not who.caller.server_side:

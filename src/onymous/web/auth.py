@@ -15,7 +15,7 @@ import msgspec
 from onymous.flows.tenants import Caller, Directory
 from onymous.rules.errors import Forbidden, ScopeChanging, Unauthorized
 from onymous.web.calls import Call, Headers
-from onymous.web.signing import parse_basic, parse_date, verify
+from onymous.web.signing import parse_basic, parse_dates, verify
 
 #: Basic headers remembered, so that a busy server does not decode and compare them again
 MOST_REMEMBERED = 4096
@@ -146,8 +146,8 @@ class Authenticator:
             raise Unauthorized()
         text, given = date.decode("latin-1"), signature.decode("latin-1").strip()
         if caller.skew_s:
-            at = parse_date(text)
-            if at is None or abs(at - time.time() * 1000) > caller.skew_s * 1000:
+            off = [abs(at - time.time() * 1000) for at in parse_dates(text)]
+            if not off or min(off) > caller.skew_s * 1000:
                 raise Unauthorized()
         words = query.decode("latin-1")
         for place, secret in enumerate(caller.secrets):

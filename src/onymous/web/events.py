@@ -40,7 +40,6 @@ from onymous.web.wire import Reply, decode, inflate, json_reply
 T = TypeVar("T")
 #: batches in one bulk call
 MOST_BATCHES = 100
-_RATE = ((b"x-mp-rate-limit-percentage-used", b"0"),)
 _any = msgspec.json.Decoder()
 #: native SDKs: upload as long as the answer says so
 _NATIVE = {"dt": "ac", "id": "onymous", "ct": 0, "dbg": False, "cue": True, "pmk": [], "eks": []}
@@ -99,7 +98,7 @@ class EventsWeb:
             if isinstance(batch, dict) and batch.get("dt") != "h":
                 item = self._incoming(who, batch, body, server)
                 item.gate = self._guard.batch(call, who)
-                rates = self._rates(who) if server else ()
+                rates = self._guard.rates(who)
                 self._events.take(item, lambda taken: respond(_answered(taken, rates)))
                 return
         except (RateLimited, Forbidden) as refusal:
@@ -124,7 +123,7 @@ class EventsWeb:
         if not isinstance(batch, dict):
             raise InvalidData(what="expected one batch, a JSON object")
         taken = await self._take(self._incoming(who, batch, body, True))
-        return _answered(taken, self._rates(who))
+        return _answered(taken, self._guard.rates(who))
 
     async def bulk(self, call: Call) -> Reply:
         """POST /v2/bulkevents: at most 100 batches; those that cannot be used are set aside."""
@@ -161,7 +160,7 @@ class EventsWeb:
             if one.refusal is not None:
                 # the others are there: this one must not bring them a second time
                 await self._aside(item, type(one.refusal).__name__)
-        return Reply(202, b"{}", self._rates(who))
+        return Reply(202, b"{}", self._guard.rates(who))
 
     # -- SDK events ---------------------------------------------------------------------------
 
@@ -182,14 +181,14 @@ class EventsWeb:
             who = self._auth.check(call.method, call.path, call.query, call.headers, b"", key)
             self._guard.batch(call, who)
             await self._aside(self._incoming(who, None, call.body), type(refusal).__name__)
-            return Reply(202, b"{}")
+            return Reply(202, b"{}", self._guard.rates(who))
         gate = self._guard.batch(call, who)
         batch, text = _understood(body)
         item = self._incoming(who, batch, text)
         item.gate, item.notes = gate, () if text is body else ("text_repaired",)
         if not isinstance(batch, dict):
             await self._aside(item, "BadJson")
-            return Reply(202, b"{}")
+            return Reply(202, b"{}", self._guard.rates(who))
         if batch.get("dt") == "h":
             item.raw = from_native(batch)
             item.body = msgspec.json.encode(item.raw)
@@ -197,13 +196,8 @@ class EventsWeb:
             taken = await self._take(item)
         except (InvalidData, MissingEventField, BatchTooLarge) as refusal:
             await self._aside(item, type(refusal).__name__)
-            return Reply(202, b"{}")
-        return _answered(taken, ())
-
-    def _rates(self, who: Credentials) -> tuple[tuple[bytes, bytes], ...]:
-        if not who.caller.requests_per_second:
-            return _RATE
-        return ((_RATE[0][0], b"%d" % self._guard.used(who)),)
+            return Reply(202, b"{}", self._guard.rates(who))
+        return _answered(taken, self._guard.rates(who))
 
     async def _take(self, item: Incoming) -> Taken:
         """Take a batch; return when it is durable and applied."""

@@ -11,6 +11,9 @@ from onymous.rules.identifiers import BY_CODE, FOLDED
 from onymous.web.auth import Credentials
 from onymous.web.calls import Call
 
+#: what is said where there is no limit
+FREE = ((b"x-mp-rate-limit-percentage-used", b"0"),)
+
 
 class Guard:
     """Asks the limits whether a request may pass; raises `RateLimited` if not."""
@@ -62,10 +65,12 @@ class Guard:
         self._raise(self._limits.address(call.address))
         return Door(self._limits, call.address)
 
-    def used(self, who: Credentials) -> int:
-        """Return how many percent of its input's limit are used; 0 without one."""
+    def rates(self, who: Credentials) -> tuple[tuple[bytes, bytes], ...]:
+        """Return the header that says how many percent of its input's limit are used."""
         limit = who.caller.requests_per_second
-        return self._limits.used(who.caller.input, limit) if limit else 0
+        if not limit:
+            return FREE
+        return ((FREE[0][0], b"%d" % self._limits.used(who.caller.input, limit)),)
 
     def _count(self, who: Credentials) -> None:
         limit = who.caller.requests_per_second

@@ -28,7 +28,7 @@ from onymous.rules.trace import lines
 from onymous.store.port import Store
 from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Call, flag
-from onymous.web.guard import Guard
+from onymous.web.guard import FREE, Guard
 from onymous.web.wire import (
     IdentityBody,
     Reply,
@@ -44,8 +44,6 @@ from onymous.web.wire import (
 
 Respond = Callable[[Reply], None]
 ENVIRONMENTS = ("production", "development")
-_RATE = (b"x-mp-rate-limit-percentage-used", b"0")
-_RATES = (_RATE,)
 
 
 class IdentityWeb:
@@ -82,9 +80,9 @@ class IdentityWeb:
                 self._search_any(who, question, params, respond)
                 return
             matches = flag(params, "return_matches", True) if params else True
-            headers = _RATES if op == "search" else answer_headers(who.caller.max_age_s)
+            headers = FREE if op == "search" else answer_headers(who.caller.max_age_s)
             if who.caller.requests_per_second:
-                headers = (*headers[:-1], *self._rates(who))
+                headers = (*headers[:-1], *self._guard.rates(who))
 
             def done(answer: Answer) -> None:
                 if answer.created:
@@ -159,14 +157,9 @@ class IdentityWeb:
 
         async def work() -> Reply:
             answer = await search_any(self._resolver, self._store, question, page or 0)
-            return identity_reply(answer, question, self._rates(who), True)
+            return identity_reply(answer, question, self._guard.rates(who), True)
 
         later(work(), respond)
-
-    def _rates(self, who: Credentials) -> tuple[tuple[bytes, bytes], ...]:
-        if not who.caller.requests_per_second:
-            return _RATES
-        return ((_RATES[0][0], b"%d" % self._guard.used(who)),)
 
     # -- modify ---------------------------------------------------------------------------------
 
@@ -206,7 +199,7 @@ class IdentityWeb:
         answer = await future
         if answer.refusal is not None:
             return refused(answer.refusal, request_id)
-        return Reply(200, modify_body(answer), self._rates(who))
+        return Reply(200, modify_body(answer), self._guard.rates(who))
 
     # -- history ----------------------------------------------------------------------------------
 
@@ -267,7 +260,7 @@ def _internal() -> Refusal:
 @functools.lru_cache(1_000)
 def answer_headers(max_age_s: int) -> tuple[tuple[bytes, bytes], ...]:
     """Return the headers of answers that may be cached so long."""
-    return (b"x-mp-max-age", b"%d" % max_age_s), _RATE
+    return (b"x-mp-max-age", b"%d" % max_age_s), *FREE
 
 
 def identity_reply(

@@ -142,23 +142,24 @@ def _oauth(web: OAuthWeb) -> list[Route]:
 
 
 def _identity(web: IdentityWeb) -> list[Route]:
+    # native SDKs leave the version out where a mapping of hosts overrides the folder
+    places = ("/v1", "/identity/v1", "", "/identity")
     out = [
-        Route("POST", (f"/v1/{op}", f"/identity/v1/{op}"), identity_handler(web, op), op)
+        Route("POST", tuple(f"{p}/{op}" for p in places), identity_handler(web, op), op)
         for op in ("identify", "login", "logout", "search")
     ]
-    for name, handler, method in (
-        ("modify", web.modify, "POST"),
-        ("history", web.history, "GET"),
-    ):
-        paths = (f"/v1/{{mpid}}/{name}", f"/identity/v1/{{mpid}}/{name}")
-        out.append(Route(method, paths, handler, name))
-    return out
+    modify = tuple(f"{p}/{{mpid}}/modify" for p in places)
+    history = tuple(f"{p}/{{mpid}}/history" for p in places[:2])
+    return [
+        *out,
+        Route("POST", modify, web.modify, "modify"),
+        Route("GET", history, web.history, "history"),
+    ]
 
 
 def _aliases(web: AliasWeb) -> list[Route]:
-    paths = tuple(
-        f"{prefix}/v1/identity/{{key}}/alias" for prefix in ("", "/webevents", "/nativeevents")
-    )
+    prefixes = ("", "/webevents", "/nativeevents")
+    paths = tuple(f"{p}{v}/{{key}}/alias" for v in ("/v1/identity", "") for p in prefixes)
     return [Route("POST", paths, web.alias, "alias", ignore_case=True)]
 
 
@@ -251,13 +252,18 @@ def _config(web: EventsWeb) -> list[Route]:
         ),
         Route(
             "GET",
-            ("/v4/{key}/config", "/config/v4/{key}/config", "/config/{key}/config"),
+            (
+                "/v4/{key}/config",
+                "/config/v4/{key}/config",
+                "/config/{key}/config",
+                "/{key}/config",
+            ),
             web.native_config,
             "native_config",
         ),
         Route(
             "GET",
-            ("/v1/{key}/audience", "/nativeevents/v1/{key}/audience"),
+            tuple(f"{p}{v}/{{key}}/audience" for v in ("/v1", "") for p in ("", "/nativeevents")),
             web.audiences,
             "audiences",
         ),

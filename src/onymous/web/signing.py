@@ -15,50 +15,63 @@ from datetime import UTC, datetime, timedelta, timezone
 
 #: longest Basic header, key and secret together
 MOST_BASIC = 2048
-#: prefixes a customer's own host puts before the default path -> the version it may leave out
-PREFIXES = {
-    "/identity": "/v1",
-    "/nativeevents": "/v2",
-    "/config": "/v4",
-    "/webevents": "/v3",
-    "/tags": "",
-}
+#: prefixes a customer's own host puts before the default path
+PREFIXES = ("/identity", "/nativeevents", "/config", "/webevents", "/tags")
+#: paths whose version was left out, and what stands before them in the default path
+_SHORT = (
+    (re.compile(r"/(identify|login|logout|search)"), "/v1"),
+    (re.compile(r"/[^/]+/(modify|audience)"), "/v1"),
+    (re.compile(r"/[^/]+/alias", re.IGNORECASE), "/v1/identity"),
+    (re.compile(r"/[^/]+/events"), "/v2"),
+    (re.compile(r"/[^/]+/config"), "/v4"),
+)
 _COMPACT = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _RFC = re.compile(
     r"[A-Za-z]{3}, (\d{1,2}) ([A-Za-z]{3}) (\d{4}) (\d\d):(\d\d):(\d\d) ([A-Za-z0-9:+-]{1,10})",
     re.ASCII,
 )
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)", re.ASCII)
+_OFFSET = re.compile(r"(?:GMT|UTC)?([+-])(\d{1,2}):?(\d\d)?", re.ASCII)
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()  # noqa: SIM905
-#: hours east of Greenwich of the names devices use for their time zone
+#: names devices give to their time zone, by hours east of Greenwich; some names are several's
+_NAMED = {
+    -10.0: "HST",
+    -9.0: "AKST HDT",
+    -8.0: "PST AKDT",
+    -7.0: "MST PDT",
+    -6.0: "CST MDT",
+    -5.0: "EST CDT COT PET ECT CST",
+    -4.0: "AST EDT CLT VET BOT AMT PYT GYT CDT",
+    -3.5: "NST",
+    -3.0: "ADT BRT ART CLST UYT PYST GFT SRT AMST",
+    -2.5: "NDT",
+    -2.0: "BRST UYST FNT",
+    -1.0: "AZOT CVT",
+    0.0: "GMT UTC UT Z WET AZOST EGST",
+    1.0: "CET BST WEST WAT IST",
+    2.0: "CEST EET SAST CAT IST",
+    3.0: "EEST MSK EAT TRT AST IDT",
+    3.5: "IRST",
+    4.0: "GST AMT AZT GET SAMT MUT",
+    4.5: "IRDT AFT",
+    5.0: "PKT UZT TMT TJT YEKT MVT",
+    5.5: "IST",
+    5.75: "NPT",
+    6.0: "BST BDT BTT ALMT OMST",
+    6.5: "MMT",
+    7.0: "ICT WIB KRAT NOVT",
+    8.0: "SGT HKT AWST CST MYT PHT PST WITA IRKT ULAT",
+    9.0: "JST KST WIT YAKT",
+    9.5: "ACST",
+    10.0: "AEST EST CHST VLAT",
+    10.5: "ACDT",
+    11.0: "AEDT EDT SBT MAGT",
+    12.0: "NZST FJT PETT",
+    13.0: "NZDT TOT",
+}
 _ZONES = {
-    **dict.fromkeys(("GMT", "UTC", "UT", "Z", "WET"), 0.0),
-    **dict.fromkeys(("CET", "BST", "WEST", "WAT"), 1.0),
-    **dict.fromkeys(("CEST", "EET", "SAST", "CAT"), 2.0),
-    **dict.fromkeys(("EEST", "MSK", "EAT", "TRT"), 3.0),
-    **dict.fromkeys(("AST", "CLT"), -4.0),
-    **dict.fromkeys(("ADT", "BRT", "ART"), -3.0),
-    **dict.fromkeys(("EDT",), -4.0),
-    **dict.fromkeys(("EST", "CDT"), -5.0),
-    **dict.fromkeys(("CST", "MDT"), -6.0),
-    **dict.fromkeys(("MST", "PDT"), -7.0),
-    **dict.fromkeys(("PST", "AKDT"), -8.0),
-    "AKST": -9.0,
-    "HST": -10.0,
-    "GST": 4.0,
-    "PKT": 5.0,
-    "IST": 5.5,
-    "ICT": 7.0,
-    "WIB": 7.0,
-    "SGT": 8.0,
-    "HKT": 8.0,
-    "AWST": 8.0,
-    "JST": 9.0,
-    "KST": 9.0,
-    "AEST": 10.0,
-    "AEDT": 11.0,
-    "NZST": 12.0,
-    "NZDT": 13.0,
+    name: [hours for hours, names in _NAMED.items() if name in names.split()]
+    for name in " ".join(_NAMED.values()).split()
 }
 
 
@@ -76,43 +89,45 @@ def parse_basic(header: str) -> tuple[str, str] | None:
     return (key, secret) if colon and key else None
 
 
-def parse_date(text: str) -> int | None:
-    """Return the time a Date header means, in milliseconds, or None for none a client sends.
+def parse_dates(text: str) -> list[int]:
+    """Return the times a Date header may mean, in milliseconds; none for what no client sends.
 
     Known: ISO basic and extended, RFC 1123 with GMT, offsets, `GMT+01:00` and the usual zone names.
+    Devices far from each other call their zones the same (CST is Chicago's, Havana's and China's).
     """
     text = text.strip()
     try:
         if _COMPACT.fullmatch(text):
-            at = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            found = [datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)]
         elif _ISO.fullmatch(text):
-            at = datetime.fromisoformat(text)
+            found = [datetime.fromisoformat(text)]
         elif match := _RFC.fullmatch(text):
-            at = _rfc(match)
+            found = _rfc(match)
         else:
-            return None
-    except (ValueError, KeyError, OverflowError):
-        return None
-    return int(at.timestamp() * 1000)
+            return []
+        return [int(at.timestamp() * 1000) for at in found]
+    except (ValueError, OverflowError):
+        return []
 
 
-def _rfc(match: re.Match[str]) -> datetime:
+def _rfc(match: re.Match[str]) -> list[datetime]:
     day, month, year, hour, minute, second, zone = match.groups()
     place = _MONTHS.index(month.lower()) + 1
-    parts = [int(year), place, int(day), int(hour), int(minute), int(second)]
-    return datetime(*parts, tzinfo=_zone(zone))  # type: ignore[arg-type, misc]
+    local = datetime(int(year), place, int(day), int(hour), int(minute), int(second))
+    return [local.replace(tzinfo=timezone(timedelta(hours=h))) for h in _hours_east(zone)]
 
 
-def _zone(zone: str) -> timezone:
-    """Return the time zone of a name or offset; KeyError or ValueError for an unknown one."""
+def _hours_east(zone: str) -> list[float]:
+    """Return how far east a zone may be; ValueError for an unknown one."""
     upper = zone.upper()
     if upper in _ZONES:
-        return timezone(timedelta(hours=_ZONES[upper]))
-    offset = upper.removeprefix("GMT").removeprefix("UTC").replace(":", "")
-    if not re.fullmatch(r"[+-]\d{4}", offset, re.ASCII):
+        return _ZONES[upper]
+    match = _OFFSET.fullmatch(upper)
+    if match is None:
         raise ValueError("unknown zone")
-    minutes = int(offset[1:3]) * 60 + int(offset[3:5])
-    return timezone(timedelta(minutes=minutes if offset[0] == "+" else -minutes))
+    sign, hours, minutes = match.groups()
+    east = int(hours) + int(minutes or 0) / 60
+    return [east if sign == "+" else -east]
 
 
 def canonical_paths(path: str, query: str) -> list[str]:
@@ -121,17 +136,12 @@ def canonical_paths(path: str, query: str) -> list[str]:
     The default URL's path (prefix stripped, version put back), then the path as it came; each with
     the whole query, without data plan parameters, and without any.
     """
-    paths = []
-    for prefix, version in PREFIXES.items():
+    bare = path
+    for prefix in PREFIXES:
         if path.startswith(prefix + "/"):
             bare = path[len(prefix) :]
-            if version and not re.match(r"/(v\d|JS/v\d|s2s)", bare):
-                paths.append(version + bare)
-            paths.append(bare)
-    if re.fullmatch(r"/[^/]+/events", path):
-        # a host of its own whose paths leave the version out
-        paths.append(f"/v2{path}")
-    paths.append(path)
+    paths = [before + bare for short, before in _SHORT if short.fullmatch(bare)]
+    paths += [bare, path]
     if not query:
         return list(dict.fromkeys(paths))
     fewer = "&".join(p for p in query.split("&") if not p.startswith("plan_"))
