@@ -18,7 +18,9 @@ import uvicorn
 from onymous.app import Core, calm_collector
 from onymous.flows.aliases import request_alias
 from onymous.flows.carrying import rule_changes
+from onymous.flows.detaching import Detaching
 from onymous.flows.finding import Finder
+from onymous.flows.former import former_names
 from onymous.flows.live import Live
 from onymous.flows.people import People
 from onymous.flows.scope_log import changes
@@ -182,6 +184,8 @@ async def console(core: Core, ending: Callable[[], bool]) -> Asgi:
         live=Live(core.store, core.historian, timeline),
         merging=core.merging,
         undoing=core.undoing,
+        detaching=Detaching(core.resolver, core.store),
+        former=functools.partial(former_names, core.store, core.historian),
         alias=functools.partial(request_alias, core.resolver, core.store),
         explain=core.explainer.explain,
         review=core.review,

@@ -207,7 +207,7 @@ def test_what_a_timeline_says() -> None:
         happened = Happened(
             entry="1", at_ms=1, operation=operation, workspace="w", input="i", changes=[change]
         )
-        return Item(at_ms=1, cursor="", mpid=mpid, change=happened)
+        return Item(at_ms=1, mpid=mpid, change=happened)
 
     merged = [
         item("1", "merge", Changed(change="merged", mpid="2")),

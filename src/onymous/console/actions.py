@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from onymous.console.site import Problem, Site, Visit, label
+from onymous.console.site import Problem, Site, Visit
+from onymous.console.words import label
 from onymous.flows.aliases import AliasRequest
 from onymous.flows.answers import Question
 from onymous.flows.merging import Actor

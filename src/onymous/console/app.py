@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from onymous.console.actions import Actions
+from onymous.console.detach import Detach
 from onymous.console.doors import Doors
 from onymous.console.pages import Pages
 from onymous.console.reviews import Reviews
@@ -50,6 +51,7 @@ def _places(site: Site, here: str) -> list[BaseRoute]:
     posts: dict[str, Endpoint] = {
         f"{here}/search": site.guarded(pages.search),
         f"{person}/reveal": site.guarded(pages.reveal),
+        f"{person}/detach": site.guarded(Detach(site).page),
         f"{here}/merge/preview": site.guarded(actions.preview),
         f"{here}/alias": site.guarded(actions.alias),
         f"{here}/merge": site.guarded(actions.merge),

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import msgspec
 from starlette.responses import JSONResponse, Response
 
+from onymous.console.filters import Asked, asked, choices, reread, wanted
 from onymous.console.masking import masked_json
-from onymous.console.site import HEADERS, Place, Problem, Site, Visit, label
+from onymous.console.site import HEADERS, Place, Problem, Site, Visit
 from onymous.console.view import (
     Shown,
+    former_of,
     names_of,
     timeline_of,
     told,
     workspaces_of,
     worth_of,
 )
+from onymous.console.words import label
 from onymous.flows.finding import Hit
 from onymous.flows.whose import Whose
 from onymous.rules.identity_types import TYPES
 from onymous.rules.masking import mask
 
 MOST_QUERY, MOST_REASON = 256, 500
+#: what the search calls the id of a request
+REQUEST = "request"
 #: entries of the audit on one page
 _AUDITS = 100
-_CURSOR = re.compile(r"\d{1,19}\.[01]\.\d{1,19}")
 #: a second look at the same person within this is not written down again
 _VIEW_MS, _VIEWS = 10 * 60_000, 4_096
-KINDS = ("", "identity", "events")
 
 
 class Pages:
@@ -56,6 +58,8 @@ class Pages:
         text, kind = visit.form.get("q", "").strip(), visit.form.get("type", "")
         if not text or len(text) > MOST_QUERY:
             raise Problem(400, "Nothing to search for", "Type an identity or an MPID.")
+        if kind == REQUEST:
+            return await self.request(visit, text)
         hits = await self._rooms.finder.find(place.caller.plan, place.pool, text, kind)
         if len(hits) == 1:
             return self._site.redirect(f"{place.path}/person/{hits[0].mpid}")
@@ -69,17 +73,14 @@ class Pages:
 
     async def person(self, visit: Visit) -> Response:
         """Show a person."""
-        asked = visit.request.path_params["mpid"]
+        mpid = visit.request.path_params["mpid"]
         query = visit.request.query_params
-        model, _ = await self._model(
-            visit, query.get("before", ""), query.get("show", ""), frozenset()
-        )
-        if model["view"].mpid != asked:
-            return self._site.redirect(
-                f"{visit.place.path}/person/{model['view'].mpid}?was={asked}"
-            )
-        if not query.keys() & {"before", "show"}:
-            await self._seen(visit, asked)
+        filters = asked(query)
+        model, _ = await self._model(visit, filters, frozenset())
+        if model["view"].mpid != mpid:
+            return self._site.redirect(f"{visit.place.path}/person/{model['view'].mpid}?was={mpid}")
+        if filters == Asked():
+            await self._seen(visit, mpid)
         was = query.get("was", "")
         model["was"] = was if self._rooms.finder.number(was) is not None else ""
         return visit.page("person.html", **model)
@@ -87,9 +88,8 @@ class Pages:
     async def reveal(self, visit: Visit) -> Response:
         """Show values in full, and write down who looked."""
         visit.need("reveal")
-        wanted = frozenset({visit.form.get("value", "")}) - {""}
-        before, show = visit.form.get("before", ""), visit.form.get("show", "")
-        model, shown = await self._model(visit, before, show, wanted)
+        values = frozenset({visit.form.get("value", "")}) - {""}
+        model, shown = await self._model(visit, reread(visit.form.get("asked", "")), values)
         found = shown.revealed
         if not found:
             raise Problem(404, "Nothing to reveal", "The value has changed. Reload the page.")
@@ -116,6 +116,13 @@ class Pages:
         body = content if clear else masked_json(content)
         text = json.dumps(body, indent=2, ensure_ascii=False)
         return visit.page("batch.html", mpid=view.mpid, sent=sent, text=text, clear=clear)
+
+    async def request(self, visit: Visit, request_id: str) -> Response:
+        """Tell what a request was answered and why, also one that changed nothing."""
+        place = visit.place
+        told = await self._rooms.explain(place.caller, place.environment, request_id, Whose())
+        entry = int(told.entries[0].entry) if told.entries else 0
+        return visit.page("why.html", told=told, mpid=told.mpid or "", entry=entry)
 
     async def why(self, visit: Visit) -> Response:
         """Tell the decision behind an entry again, step by step; it names no values."""
@@ -174,32 +181,32 @@ class Pages:
         return view
 
     async def _model(
-        self, visit: Visit, before: str, show: str, wanted: frozenset[str]
+        self, visit: Visit, filters: Asked, values: frozenset[str]
     ) -> tuple[dict[str, Any], Shown]:
         """Return everything the page of a person shows."""
         view = await self._view(visit, visit.request.path_params["mpid"])
-        before = before if _CURSOR.fullmatch(before) else ""
-        show = show if show in KINDS else ""
+        handles, names, place = self._site.handles, self._rooms.directory.names, visit.place
         items, older = await self._rooms.timeline.page(
-            view.pid, visit.now_ms, before=before, kind=show
+            view.pid, visit.now_ms, before=filters.before, wanted=wanted(filters, view, handles)
         )
-        aliases, merges = await self._rooms.ties.of(visit.place.pool, view.pid)
-        names = self._rooms.directory.names
-        shown = Shown(self._site.handles, view.mpid, wanted)
+        aliases, merges = await self._rooms.ties.of(place.pool, view.pid)
+        former = await self._rooms.former(place.pool, view.pid, visit.now_ms)
+        shown = Shown(handles, view.mpid, values)
         model = {
             "view": view,
             "last_seen": max(view.last_seen_ms, await self._rooms.finder.last_seen(view.pid)),
             "names": names_of(view, shown, names),
+            "former": former_of(former, shown),
             "workspaces": workspaces_of(view, shown, names),
             "worth": worth_of(view, names),
             "timeline": timeline_of(items, shown, view.mpid),
             "aliases": aliases,
             "merges": merges,
-            "before": before,
+            "asked": filters,
+            "choices": choices(filters, view, handles, names),
             "older": older,
-            "show": show,
-            "aliasable": visit.place.caller.plan.strategy.alias,
-            "mergeable": visit.place.caller.plan.strategy.merge,
+            "aliasable": place.caller.plan.strategy.alias,
+            "mergeable": place.caller.plan.strategy.merge,
         }
         return model, shown
 
@@ -223,7 +230,7 @@ class Pages:
 
 
 def _types() -> list[tuple[str, str]]:
-    return [("mpid", "MPID"), *((t.name, t.label) for t in TYPES)]
+    return [("mpid", "MPID"), *((t.name, t.label) for t in TYPES), (REQUEST, "Request id: why?")]
 
 
 def _hit(hit: Hit) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 from starlette.responses import Response
 
 from onymous.console.actions import actor_of, reason_of
-from onymous.console.site import Problem, Site, Visit, label
+from onymous.console.site import Problem, Site, Visit
+from onymous.console.words import label
 from onymous.flows.review import Decided, Pools, Shown, Waiting
 from onymous.rules.errors import BeingDecided, NotFound, Refusal
 from onymous.rules.masking import mask

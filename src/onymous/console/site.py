@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import hmac
 import importlib.resources
 import logging
-import re
 import secrets
 import time
 import urllib.parse
@@ -21,10 +19,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from onymous.console.masking import Handles
+from onymous.console.words import day, label, labelled, money, when
 from onymous.flows.aliases import AliasRequest
 from onymous.flows.answers import Answer, Question
+from onymous.flows.detaching import Detaching
 from onymous.flows.explaining import Explained
 from onymous.flows.finding import Finder
+from onymous.flows.former import Former
 from onymous.flows.live import Live
 from onymous.flows.merging import Merging
 from onymous.flows.people import Attempts, People, User
@@ -39,7 +40,6 @@ from onymous.flows.undoing import Undoing
 from onymous.flows.versions import Version
 from onymous.flows.whose import Whose
 from onymous.rules.errors import Refusal
-from onymous.rules.identity_types import BY_NAME
 
 log = logging.getLogger("onymous.console")
 
@@ -80,6 +80,9 @@ class Rooms(msgspec.Struct, kw_only=True):
     live: Live
     merging: Merging
     undoing: Undoing
+    detaching: Detaching
+    #: (pool, person, now) -> the names they have no more
+    former: Callable[[int, int, int], Awaitable[list[Former]]]
     alias: Callable[[Question, AliasRequest], Awaitable[Answer]]
     explain: Callable[[Caller, str, str, Whose], Awaitable[Explained]]
     review: Review
@@ -355,39 +358,6 @@ def same_site(request: Request, form: dict[str, str], csrf: str) -> None:
         raise Problem(
             403, "This form is no longer valid", "Go back, reload the page and send it again."
         )
-
-
-def when(ms: int) -> str:
-    """Return a time as people read it, in UTC."""
-    if not ms:
-        return "never"
-    return _utc(ms).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def day(ms: int) -> str:
-    """Return the day of a time in UTC."""
-    return _utc(ms).strftime("%Y-%m-%d") if ms else "never"
-
-
-def _utc(ms: int) -> datetime.datetime:
-    most = 253_402_300_799_000
-    return datetime.datetime.fromtimestamp(min(max(ms, 0), most) / 1000, datetime.UTC)
-
-
-def label(name: str) -> str:
-    """Return the name of an identity type for people."""
-    return BY_NAME[name].label if name in BY_NAME else name
-
-
-def labelled(text: str) -> str:
-    """Return a sentence of the API with the names of identity types as people know them."""
-    # "other" is a type, and a word
-    return re.sub(r"\b(?!other\b)[a-z_]+", lambda found: label(found[0]), text)
-
-
-def money(millionths: int) -> str:
-    """Return millionths of a currency unit with two decimals."""
-    return f"{millionths / 1_000_000:,.2f}"
 
 
 def _version() -> str:

@@ -25,22 +25,39 @@ class Stream:
         self._open = 0
 
     async def page(self, visit: Visit) -> Response:
-        """Show the page the stream fills."""
-        return visit.page("live.html", where=visit.place.path)
+        """Show the page the stream fills: everything, or what one person does."""
+        of = await self._of(visit)
+        mpid = visit.request.query_params.get("of", "") if of is not None else ""
+        return visit.page("live.html", where=visit.place.path, of=mpid)
 
     async def stream(self, visit: Visit) -> Response:
         """Send what arrives until the browser leaves or the session ends."""
-        _ = visit.place
+        of = await self._of(visit)
         if self._open >= MOST_STREAMS:
             raise Problem(503, "Too many live pages are open", "Close one, or try again later.")
         headers = {**HEADERS, "X-Accel-Buffering": "no"}
-        return StreamingResponse(self._follow(visit), 200, headers, media_type="text/event-stream")
+        body = self._follow(visit, of)
+        return StreamingResponse(body, 200, headers, media_type="text/event-stream")
 
-    async def _follow(self, visit: Visit) -> AsyncIterator[bytes]:
+    async def _of(self, visit: Visit) -> int | None:
+        """Return whom the address asks for, or None for everybody; raises `Problem`."""
+        asked, place = visit.request.query_params.get("of", ""), visit.place
+        if not asked:
+            return None
+        pid = self._rooms.finder.number(asked)
+        view = None
+        if pid is not None:
+            view = await self._rooms.profiles.profile(place.pool, pid, visit.now_ms)
+        if view is None:
+            raise Problem(404, "Nobody has this MPID here", "Search for the person again.")
+        return view.pid
+
+    async def _follow(self, visit: Visit, of: int | None) -> AsyncIterator[bytes]:
         self._open += 1
         checked = time.monotonic()
         try:
-            async for group in self._rooms.live.follow(visit.place.pool, self._rooms.ending):
+            place, ending = visit.place, self._rooms.ending
+            async for group in self._rooms.live.follow(place.pool, ending, of):
                 if time.monotonic() - checked > CHECK_S:
                     checked = time.monotonic()
                     user = await self._rooms.people.by_id(visit.user.id)

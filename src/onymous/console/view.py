@@ -6,7 +6,8 @@ from typing import Any
 
 from onymous.console.graph import draw
 from onymous.console.masking import Handles, scrubbed
-from onymous.console.site import label
+from onymous.console.words import label
+from onymous.flows.former import Former
 from onymous.flows.history import Changed, Happened
 from onymous.flows.profiles import Named, ProfileView
 from onymous.flows.tenants import Names
@@ -28,6 +29,8 @@ RESERVED = (
     "zip",
     "country",
 )
+#: told beside the MPID
+HEADLINE = ("customerid", "email")
 #: the group of all identities of a person
 NAMES = "all-names"
 #: facts of a device that say nothing of a person
@@ -44,6 +47,21 @@ _PLAIN_INFO = (
 NOT_UNDONE_HERE = ("merge", "unmerge", "alias", "unalias", "erase", "undo")
 #: operations whose decision can be told again
 RETOLD = ("identify", "login", "logout", "modify")
+#: done by people, where no input is named
+BY_HAND = ("merge", "unmerge", "alias", "unalias", "undo", "detach")
+#: of the ids of a device the one that stands for it: advertising ids first
+DEVICE_IDS = (
+    "ios_idfa",
+    "android_aaid",
+    "fire_aid",
+    "roku_aid",
+    "microsoft_aid",
+    "ios_idfv",
+    "android_uuid",
+    "roku_publisher_id",
+    "microsoft_publisher_id",
+    "amp_id",
+)
 _WORDS = {
     "created": "profile created",
     "attached": "got",
@@ -104,7 +122,35 @@ def names_of(view: ProfileView, shown: Shown, names: Names) -> dict[str, Any]:
 
     user = [one(n) for n in view.user_identities]
     device = [one(n) for n in view.device_identities]
-    return {"rows": [*user, *device], "drawing": draw(user, device)}
+    rows = [*user, *device]
+    head = [next((r for r in rows if r["type"] == kind), None) for kind in HEADLINE]
+    return {"rows": rows, "drawing": draw(user, device), "head": [r for r in head if r]}
+
+
+def former_of(found: list[Former], shown: Shown) -> list[dict[str, Any]]:
+    """Return the names a person has no more."""
+    return [
+        {
+            "label": label(f.identity_type),
+            "kind": BY_NAME[f.identity_type].klass,
+            "value": shown.value(f.identity_type, f.value),
+            "since": f.since_ms,
+            "until": f.until_ms,
+            "how": f"given to {f.went_to}" if f.went_to else f.operation.replace("_", " "),
+            "request": f.request_id or "",
+            "now": f.now,
+        }
+        for f in found
+    ]
+
+
+def _newest_id(view: ProfileView, shown: Shown, number: int) -> dict[str, Any] | None:
+    """Return the id of the device used last in a workspace: an advertising id before others."""
+    own = [n for n in view.device_identities if n.workspace == number and n.type in DEVICE_IDS]
+    if not own:
+        return None
+    best = min(own, key=lambda n: (-n.updated_ms, DEVICE_IDS.index(n.type)))
+    return {"label": label(best.type), "value": shown.value(best.type, best.value)}
 
 
 def workspaces_of(view: ProfileView, shown: Shown, names: Names) -> list[dict[str, Any]]:
@@ -120,6 +166,7 @@ def workspaces_of(view: ProfileView, shown: Shown, names: Names) -> list[dict[st
             "attributes": _attributes(person, shown, number, names.workspace(number)),
             "others": _others(person, shown, number, names.workspace(number)),
             "place": _where(person, shown, number, names.workspace(number)),
+            "device_id": _newest_id(view, shown, number),
             "apps": sorted(person.apps.items(), key=lambda a: -a[1].at_ms),
             "devices": [
                 {
@@ -243,10 +290,7 @@ def told(change: Happened, shown: Shown) -> dict[str, Any]:
 
 def _by_hand(change: Happened) -> bool:
     """Return whether no input sent this: number 0 is this server itself."""
-    return (
-        change.operation in ("merge", "unmerge", "alias", "unalias", "undo")
-        and change.input == "local"
-    )
+    return change.operation in BY_HAND and change.input == "local"
 
 
 def _changed(c: Changed, shown: Shown) -> dict[str, Any]:
@@ -265,7 +309,10 @@ def why(change: Happened) -> list[str]:
     out = []
     made = any(c.change == "created" for c in change.changes)
     if _by_hand(change):
-        out.append("Someone decided this by hand: who and why stands under aliases and merges.")
+        where = (
+            "in the audit" if change.operation in ("undo", "detach") else "under aliases and merges"
+        )
+        out.append(f"Someone decided this by hand: who and why stands {where}.")
     elif change.decided_by:
         out.append(f"The profile was found by {label(change.decided_by)}.")
     elif made:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from onymous.flows.history import Happened, Historian
+from onymous.flows.profiles import sides
 from onymous.flows.timeline import Sent, Timeline
 from onymous.rules.ledger import Entry, Line
 from onymous.store import console_sql, history_sql
@@ -45,12 +46,18 @@ class Live:
             rows = await session.rows(console_sql.CHANGES_LATEST, pool, 0, limit)
         return [self._change(row) for row in rows]
 
-    async def follow(self, pool: int, ending: Callable[[], bool]) -> AsyncIterator[list[Arrived]]:
-        """Yield what arrives until `ending`, oldest first; an empty list now and then between."""
+    async def follow(
+        self, pool: int, ending: Callable[[], bool], of: int | None = None
+    ) -> AsyncIterator[list[Arrived]]:
+        """Yield what arrives until `ending`, oldest first; an empty list now and then between.
+
+        `of` is the number of the one person it is about; None: everybody.
+        """
         async with self._store.read() as session:
-            newest = await session.rows(console_sql.CHANGES_LATEST, pool, 0, 1)
-            top = (await session.rows(history_sql.BATCH_NEWEST))[0][0] or 0
-            cursor = newest[0][0] if newest else 0
+            whose = None
+            if of is not None:
+                whose = [side.pid for side in await sides(session, of) if side.whole]
+            newest, top = await self._newest(session, pool)
             seen = dict.fromkeys(await self._numbers(session, pool, top - _BACK))
         told: OrderedDict[int, None] = OrderedDict(seen)
         spoke = time.monotonic()
@@ -58,12 +65,11 @@ class Live:
         while not ending():
             await asyncio.sleep(LOOK_S)
             async with self._store.read() as session:
-                changes = await session.rows(console_sql.CHANGES_LATEST, pool, cursor, MOST)
-                out = [self._change(row) for row in changes]
-                cursor = changes[0][0] if changes else cursor
-                fresh = await self._fresh(session, pool, top - _BACK, told)
-                top = max([top, *told]) if fresh else top
-                for row in fresh:
+                before = newest, top
+                newest, top = await self._newest(session, pool)
+                changes = await self._changes(session, pool, before[0], whose)
+                out = [self._change(row) for row in changes if row[0] <= newest]
+                for row in await self._fresh(session, pool, before[1] - _BACK, told, whose):
                     out.append(await self._batch(session, row))
             while len(told) > 4 * _BACK:
                 told.popitem(last=False)
@@ -71,10 +77,36 @@ class Live:
                 spoke = time.monotonic()
                 yield sorted(out, key=lambda a: a.at_ms)
 
-    async def _fresh(
-        self, session: Session, pool: int, after: int, told: OrderedDict[int, None]
+    async def _newest(self, session: Session, pool: int) -> tuple[int, int]:
+        """Return the numbers of the latest change of a pool, and of the latest batch."""
+        change = await session.rows(history_sql.CHANGES_NEWEST, pool)
+        batch = await session.rows(history_sql.BATCH_NEWEST)
+        return change[0][0] or 0, batch[0][0] or 0
+
+    async def _changes(
+        self, session: Session, pool: int, after: int, whose: list[int] | None
     ) -> list[Row]:
-        rows = await session.rows(console_sql.BATCHES_LATEST, after, pool, MOST)
+        if whose is None:
+            return await session.rows(console_sql.CHANGES_LATEST, pool, after, MOST)
+        asked = [(pool, after, pid, MOST) for pid in whose]
+        return [
+            r for rows in await session.each(console_sql.CHANGES_LATEST_OF, asked) for r in rows
+        ]
+
+    async def _fresh(
+        self,
+        session: Session,
+        pool: int,
+        after: int,
+        told: OrderedDict[int, None],
+        whose: list[int] | None,
+    ) -> list[Row]:
+        if whose is None:
+            rows = await session.rows(console_sql.BATCHES_LATEST, after, pool, MOST)
+        else:
+            asked = [(after, pid, MOST) for pid in whose]
+            found = await session.each(console_sql.BATCHES_LATEST_OF, asked)
+            rows = [row for some in found for row in some]
         fresh = [row for row in rows if row[0] not in told]
         for row in fresh:
             told[row[0]] = None

@@ -23,6 +23,10 @@ _entries = msgspec.msgpack.Decoder(Entry)
 _json = msgspec.json.Decoder()
 #: entries of one page; events named of one batch
 PAGE, MOST_NAMED = 40, 6
+#: entries looked at for one page where few are wanted
+MOST_LOOKED = 2_000
+#: place of an entry: time, 1 for a change or 0 for a batch, number
+Place = tuple[int, int, int]
 _NAMES = {"custom_event": "event_name", "screen_view": "screen_name"}
 
 
@@ -40,12 +44,29 @@ class Sent(msgspec.Struct, kw_only=True):
     events: list[tuple[str, str, int]]
 
 
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which entries are wanted; as it is: all."""
+
+    #: `identity` or `events`
+    kind: str = ""
+    from_ms: int = 0
+    to_ms: int = _ALL
+    #: number of an input; 0: all
+    input: int = 0
+    event_type: str = ""
+    #: device application stamp
+    device: str = ""
+
+    @property
+    def changes(self) -> bool:
+        """Return whether identity changes may be among them: those are of no event, no device."""
+        return self.kind != "events" and not self.event_type and not self.device
+
+
 class Item(msgspec.Struct, kw_only=True):
     """One entry of a timeline: an identity change or a batch."""
 
     at_ms: int
-    #: where the next page begins
-    cursor: str
     mpid: str
     change: Happened | None = None
     batch: Sent | None = None
@@ -61,26 +82,51 @@ class Timeline:
         self._directory, self._bodies = directory, bodies
 
     async def page(
-        self, pid: int, now_ms: int, *, before: str = "", kind: str = "", limit: int = PAGE
+        self,
+        pid: int,
+        now_ms: int,
+        *,
+        before: str = "",
+        wanted: Wanted | None = None,
+        limit: int = PAGE,
     ) -> tuple[list[Item], str]:
         """Return a page of the timeline of a profile that is nobody's source of a merge.
 
-        `before` is the cursor the page before ended with, `kind` restricts to `identity` or
-        `events`. Returns the cursor of the next page as well, or an empty text.
+        `before` is the cursor the page before ended with. Returns the cursor of the next page as
+        well, or an empty text. Where few entries fit, a page may end early.
         """
-        at, rank, number = _parse(before)
-        items: list[tuple[tuple[int, int, int], Item]] = []
+        wanted = wanted or Wanted()
+        place = min(_parse(before), (wanted.to_ms, 1, _ALL))
+        out: list[Item] = []
+        looked = 0
         async with self._store.read() as session:
             parts = await sides(session, pid, now_ms)
-            if kind != "events":
-                bound = number if rank else 0
-                items += await self._changes(session, parts, at, bound, limit + 1)
-            if kind != "identity":
-                bound = _ALL if rank else number
-                items += await self._batches(session, parts, at, bound, limit + 1)
-        items.sort(key=lambda i: i[0], reverse=True)
-        shown = [item for _, item in items[:limit]]
-        return shown, shown[-1].cursor if len(items) > limit else ""
+            while True:
+                found = await self._next(session, parts, place, wanted, limit + 1)
+                for at, item in found[:limit]:
+                    if item is not None and len(out) == limit:
+                        return out, _text(place)
+                    place, looked = at, looked + 1
+                    if item is not None:
+                        out.append(item)
+                if len(found) <= limit:
+                    return out, ""
+                if looked >= MOST_LOOKED:
+                    return out, _text(place)
+
+    async def _next(
+        self, session: Session, parts: list[Side], place: Place, wanted: Wanted, limit: int
+    ) -> list[tuple[Place, Item | None]]:
+        """Return the next entries, newest first; None stands for one that is not wanted."""
+        at, rank, number = place
+        items: list[tuple[Place, Item | None]] = []
+        if wanted.changes:
+            bound = number if rank else 0
+            items += await self._changes(session, parts, at, bound, wanted, limit)
+        if wanted.kind != "identity":
+            bound = _ALL if rank else number
+            items += await self._batches(session, parts, at, bound, wanted, limit)
+        return sorted(items, key=lambda i: i[0], reverse=True)[:limit]
 
     async def batch(self, pid: int, number: int, now_ms: int) -> tuple[Sent, dict[str, Any]] | None:
         """Return a batch of a person and its content, or None for one that is not theirs."""
@@ -126,40 +172,72 @@ class Timeline:
         )
 
     async def _changes(
-        self, session: Session, parts: list[Side], at: int, bound: int, limit: int
-    ) -> list[tuple[tuple[int, int, int], Item]]:
+        self,
+        session: Session,
+        parts: list[Side],
+        at: int,
+        bound: int,
+        wanted: Wanted,
+        limit: int,
+    ) -> list[tuple[Place, Item | None]]:
         pids = [side.pid for side in parts if side.whole]
         keys = [(pid, at, at, bound, limit) for pid in pids]
-        out = []
+        out: list[tuple[Place, Item | None]] = []
         for pid, rows in zip(pids, await session.each(console_sql.LEDGER_UNTIL, keys), strict=True):
             for seq, when, body in rows:
-                told = self._historian.tell(Line(seq, when, _entries.decode(bytes(body))))
-                item = Item(
-                    at_ms=when,
-                    cursor=f"{when}.1.{seq}",
-                    mpid=self._historian.mpid(pid),
-                    change=told,
-                )
+                if when < wanted.from_ms:
+                    break
+                line = Line(seq, when, _entries.decode(bytes(body)))
+                item = None
+                if wanted.input in (0, line.entry.input):
+                    told, mpid = self._historian.tell(line), self._historian.mpid(pid)
+                    item = Item(at_ms=when, mpid=mpid, change=told)
                 out.append(((when, 1, seq), item))
         return out
 
     async def _batches(
-        self, session: Session, parts: list[Side], at: int, bound: int, limit: int
-    ) -> list[tuple[tuple[int, int, int], Item]]:
-        keys = [(s.pid, min(at, s.end_ms), s.start_ms, at, bound, limit) for s in parts]
+        self,
+        session: Session,
+        parts: list[Side],
+        at: int,
+        bound: int,
+        wanted: Wanted,
+        limit: int,
+    ) -> list[tuple[Place, Item | None]]:
+        keys = [
+            (s.pid, min(at, s.end_ms), max(s.start_ms, wanted.from_ms), at, bound, limit)
+            for s in parts
+        ]
         rows: dict[int, Row] = {}
+        theirs: set[int] = set()
         for side, found in zip(
             parts, await session.each(history_sql.BATCHES_OF, keys), strict=True
         ):
-            rows |= {row[0]: row for row in found if _within(side, row)}
+            rows |= {row[0]: row for row in found}
+            theirs |= {row[0] for row in found if _within(side, row)}
         latest = sorted(rows.values(), key=lambda r: (r[2], r[0]), reverse=True)[:limit]
-        out = []
+        out: list[tuple[Place, Item | None]] = []
         for row in latest:
-            sent = self.tell(row, await self.content(session, row))
-            cursor = f"{sent.at_ms}.0.{sent.id}"
-            item = Item(at_ms=sent.at_ms, cursor=cursor, mpid=sent.mpid, batch=sent)
-            out.append(((sent.at_ms, 0, sent.id), item))
+            item = None
+            if row[0] in theirs and _wanted(row, wanted):
+                content = await self.content(session, row)
+                if _has(content, wanted.event_type):
+                    sent = self.tell(row, content)
+                    item = Item(at_ms=sent.at_ms, mpid=sent.mpid, batch=sent)
+            out.append(((row[2], 0, row[0]), item))
         return out
+
+
+def _wanted(row: Row, wanted: Wanted) -> bool:
+    if wanted.input not in (0, row[6]):
+        return False
+    return not wanted.device or (row[7] or 0) == device_number(wanted.device)
+
+
+def _has(content: dict[str, Any], kind: str) -> bool:
+    events = content.get("events")
+    some = events if isinstance(events, list) else ()
+    return not kind or any(isinstance(e, dict) and e.get("event_type") == kind for e in some)
 
 
 def _within(side: Side, row: Row) -> bool:
@@ -169,8 +247,12 @@ def _within(side: Side, row: Row) -> bool:
     return side.stamp is None or (row[7] or 0) == device_number(side.stamp)
 
 
-def _parse(cursor: str) -> tuple[int, int, int]:
-    """Return (time, 1 for a change or 0 for a batch, number); of no use: the newest."""
+def _text(place: Place) -> str:
+    return ".".join(map(str, place))
+
+
+def _parse(cursor: str) -> Place:
+    """Return a place; of no use: the newest."""
     parts = cursor.split(".")
     if len(parts) == 3 and all(p.isascii() and p.isdigit() and len(p) < 19 for p in parts):
         return int(parts[0]), int(parts[1] == "1"), int(parts[2])

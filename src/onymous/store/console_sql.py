@@ -56,6 +56,14 @@ BATCHES_LATEST = (
     f"SELECT {BATCH}, b.body FROM batch b JOIN profile p ON p.pid = b.pid"
     " WHERE b.id > ? AND p.pool = ? ORDER BY b.id DESC LIMIT ?"
 )
+#: the same of one person: what is new is walked, not all of theirs (the plus keeps engines from it)
+CHANGES_LATEST_OF = (
+    "SELECT c.id, c.pid, c.at, l.seq, l.body FROM change c JOIN ledger l ON l.seq = c.ledger"
+    " WHERE c.pool = ? AND c.id > ? AND +c.pid = ? ORDER BY c.id DESC LIMIT ?"
+)
+BATCHES_LATEST_OF = (
+    f"SELECT {BATCH}, b.body FROM batch b WHERE b.id > ? AND +b.pid = ? ORDER BY b.id DESC LIMIT ?"
+)
 
 # -- audit --------------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@
     if (!navigator.clipboard) return;
     button.hidden = false;
     button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(button.dataset.copy);
+      await navigator.clipboard.writeText("link" in button.dataset ? location.href : button.dataset.copy);
       say("Copied.");
       button.textContent = "Copied";
     });
