@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "library": {"app", "settings", "flows", "rules"},
     "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"}
     | {"store.sql", "store.history_sql", "store.sqlite", "store.finding", "store.port"}
+    | {"store.scratch", "store.scratch_sql", "store.packing"}
     | {"backups", "restoring", "later"},
     "commands": {"app", "serving", "library", "lab", "settings", "logs", "crypto", "flows"}
     | {"store.port", "processes", "rules", "readers", "later"}

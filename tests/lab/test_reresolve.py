@@ -20,11 +20,13 @@ from onymous.commands.reresolving import carry_over, undo_rules
 from onymous.flows.carrying import rule_changes, take_back
 from onymous.flows.configure import parse
 from onymous.flows.merging import Actor
-from onymous.lab.reresolve import target_of
+from onymous.lab.reresolve import Past
 from onymous.rules.errors import CannotUndo, DependsOn
 from onymous.rules.records import ERASED, KNOWN, MERGED
 from onymous.rules.strategies import compile_plan
+from onymous.store import scratch_sql
 from onymous.store.packing import unpack_record
+from onymous.store.scratch import Scratch
 from onymous.store.sql import PROFILES_AFTER
 
 OTHERS = "others: {strategy: profile_conversion, login: [customerid], unique: [customerid]}"
@@ -130,7 +132,11 @@ async def test_what_was_predicted_happens_and_can_be_undone(
         await live(it, 7, 80)
         before, rows = await people(it, pool), await lookups(it)
         plan = compile_plan(parse(document(new))[0].scopes["others"])
-        target = await target_of(core, pool, plan, lambda n: None)
+        with contextlib.closing(Scratch(tmp_path / "plan")) as scratch:
+            past = Past(core, pool, plan, scratch)
+            await past.replay(lambda n: None)
+            nodes = [row[0] for row in scratch.rows(scratch_sql.NODES)]
+            _, target = past.known_of(nodes)
         predicted = sorted(sorted(values) for values in target.people.values())
         applied, (carried,) = await carry_over(core, document(new), actor(), 0.0, quiet=True)
         assert applied.changed and carried.change and not carried.left

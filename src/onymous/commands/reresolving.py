@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 import typer
@@ -17,8 +18,7 @@ from onymous.flows.merging import Actor
 from onymous.flows.reresolve import Carried, Reresolve
 from onymous.flows.rule_changes import undisturbed
 from onymous.flows.versions import newest
-from onymous.lab.reresolve import planned
-from onymous.rules.reresolving import Part
+from onymous.lab.reresolve import Parts, planned
 from onymous.rules.strategies import ScopeConfig, compile_plan
 from onymous.store.port import Transaction
 
@@ -42,25 +42,26 @@ async def carry_over(
     out: list[Applied] = []
     done: dict[str, Carried] = {}
 
-    parts = await _plans(core, changing, scopes, quiet)
+    async with contextlib.AsyncExitStack() as stack:
+        parts = await _plans(core, changing, scopes, quiet, stack)
 
-    async def work() -> None:
-        carrier = Reresolve(parts, actor)
+        async def work() -> None:
+            carrier = Reresolve(parts, actor)
 
-        async def around(
-            tx: Transaction, scope: int, was: ScopeConfig, becomes: ScopeConfig
-        ) -> None:
-            await carrier(tx, scope, was, becomes)
-            done[next(n for n, s in scopes.items() if s == scope)] = carrier.done
+            async def around(
+                tx: Transaction, scope: int, was: ScopeConfig, becomes: ScopeConfig
+            ) -> None:
+                await carrier(tx, scope, was, becomes)
+                done[next(n for n, s in scopes.items() if s == scope)] = carrier.done
 
-        out.append(await _apply(core, text, actor, around, version))
-        for name, carried in done.items():
-            while carried.left and rounds[name] < MOST_ROUNDS:
-                rounds[name] += 1
-                left = await _again(core, scopes[name], changing[name], carried, actor)
-                carried.left = left
+            out.append(await _apply(core, text, actor, around, version))
+            for name, carried in done.items():
+                while carried.left and rounds[name] < MOST_ROUNDS:
+                    rounds[name] += 1
+                    left = await _again(core, scopes[name], changing[name], carried, actor)
+                    carried.left = left
 
-    await announced(core.store, work, grace_s)
+        await announced(core.store, work, grace_s)
     await core.merging.refresh()
     return out[0], list(done.values())
 
@@ -96,15 +97,20 @@ async def preview(core: Core, text: str, actor: Actor) -> Applied:
 
 
 async def _plans(
-    core: Core, changing: dict[str, ScopeConfig], scopes: dict[str, int], quiet: bool
-) -> dict[int, list[Part]]:
-    parts: dict[int, list[Part]] = {}
+    core: Core,
+    changing: dict[str, ScopeConfig],
+    scopes: dict[str, int],
+    quiet: bool,
+    stack: contextlib.AsyncExitStack,
+) -> dict[int, Parts]:
+    parts: dict[int, Parts] = {}
     with bar(quiet) as shown:
         for name, config in changing.items():
             for pool in (scopes[name] * 2, scopes[name] * 2 + 1):
                 label = f"{name} ({'development' if pool % 2 else 'production'})"
                 advance = functools.partial(shown.advance, shown.add_task(label, total=None))
-                parts[pool] = await planned(core, pool, compile_plan(config), advance)
+                plan = planned(core, pool, compile_plan(config), advance)
+                parts[pool] = await stack.enter_async_context(plan)
     return parts
 
 
@@ -112,20 +118,18 @@ async def _again(
     core: Core, scope: int, config: ScopeConfig, carried: Carried, actor: Actor
 ) -> int:
     """Carry those over who changed while the first round was planned; return how many are left."""
-    plan = compile_plan(config)
-    parts = {
-        pool: await planned(core, pool, plan, lambda n: None) for pool in (scope * 2, scope * 2 + 1)
-    }
-    carrier = Reresolve(parts, actor, carried.change)
+    async with contextlib.AsyncExitStack() as stack:
+        parts = await _plans(core, {"": config}, {"": scope}, True, stack)
+        carrier = Reresolve(parts, actor, carried.change)
 
-    async def work(tx: Transaction) -> None:
-        # between two rounds others may have changed the rules, or begun to join or split scopes
-        if await undisturbed(tx, scope, config):
-            await carrier(tx, scope, config, config)
-        else:
-            carrier.done.left = carried.left
+        async def work(tx: Transaction) -> None:
+            # between two rounds others may have changed the rules, or begun to join or split scopes
+            if await undisturbed(tx, scope, config):
+                await carrier(tx, scope, config, config)
+            else:
+                carrier.done.left = carried.left
 
-    await transact(core.store, "rules.again", work)
+        await transact(core.store, "rules.again", work)
     more = carrier.done
     carried.merged += more.merged
     carried.created += more.created

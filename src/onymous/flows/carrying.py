@@ -11,8 +11,9 @@ from onymous.flows import tenancy
 from onymous.flows.config_text import text_of
 from onymous.flows.configure import apply
 from onymous.flows.merging import Actor
-from onymous.flows.reresolve import Carried, Unresolve
+from onymous.flows.reresolve import Carried
 from onymous.flows.rule_changes import RuleChange, moved_since, rule_change
+from onymous.flows.unresolve import Unresolve
 from onymous.flows.versions import newest as newest_version
 from onymous.rules.errors import CannotUndo, NoSuchThing
 from onymous.rules.records import ERASED, Record

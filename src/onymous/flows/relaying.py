@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from onymous.rules.grouping import Numbers
 from onymous.rules.identity import is_person, protects
 from onymous.rules.ledger import ATTACHED, TAKEN, Entry
 from onymous.rules.records import ERASED, KNOWN, SHARED, Record, mask_of
@@ -54,7 +55,7 @@ async def shared(tx: Transaction, pool: int, code: int, more_than: int) -> list[
 class Before(msgspec.Struct):
     """Flags that changed, as they were."""
 
-    flags: dict[int, int] = {}
+    flags: Numbers = msgspec.field(default_factory=Numbers)
     #: records whose flags could not be found again from what they hold
     lost: list[int] = []
 
@@ -79,7 +80,7 @@ async def relay(tx: Transaction, pool: int, old: Plan, new: Plan) -> Before:
             if was != now or has & (old.login ^ new.login) or old.unique != new.unique:
                 seen += _compete(record, mid, now)
             if record.flags != before:
-                out.flags[record.pid] = before
+                out.flags.put(record.pid, before)
                 flags.append((record.flags & ~before, ~(before & ~record.flags), record.pid))
         await tx.many(rules_sql.FLAGS, flags)
         await tx.many(sql.IDENTITY_COMPETE, seen)

@@ -1,4 +1,4 @@
-"""New rules applied to history, and taken back: all of it in the transaction of the change.
+"""New rules applied to history: all of it in the transaction of the change.
 
 Nothing is half done: a process that dies before the commit leaves everything as it was. What moves
 is in the ledger of everybody concerned, and their records are kept as they were and became.
@@ -6,30 +6,27 @@ is in the ledger of everybody concerned, and their records are kept as they were
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from onymous.flows.merging import Actor
 from onymous.flows.relaying import between, codes, loosen, relay, shared, tighten
-from onymous.flows.rule_changes import moved_since, rule_change
 from onymous.flows.tenancy import encode
 from onymous.flows.working import Origin, Working
-from onymous.rules.errors import CannotUndo, DependsOn
-from onymous.rules.ledger import CREATED, MERGED, UNMERGED, Change, Entry
-from onymous.rules.records import ERASED, KNOWN, Record, Value
+from onymous.rules.grouping import Numbers
+from onymous.rules.ledger import CREATED, MERGED, Change, Entry
+from onymous.rules.records import ERASED, Record, Value
 from onymous.rules.records import MERGED as IS_MERGED
 from onymous.rules.reresolving import Key, Move, Part
 from onymous.rules.strategies import Plan, ScopeConfig, compile_plan
 from onymous.store import history_sql, rules_sql, sql
 from onymous.store.packing import pack_values, unpack_record
-from onymous.store.port import Probe, Row, Transaction
+from onymous.store.port import Probe, Transaction
 
-_values = msgspec.msgpack.Decoder(list[Value])
 #: parts carried out together
 TOGETHER = 100
-#: parts an undoing makes itself count from here
-_BEYOND = 1 << 40
 #: longest chain of merges looked at
 MOST_CHAIN = 50
 
@@ -51,8 +48,9 @@ class Reresolve:
     """Carries one scope's people over to new rules; an `Around` of `configure.apply`."""
 
     def __init__(
-        self, parts: Mapping[int, Sequence[Part]], actor: Actor, goes_on: int | None = None
+        self, parts: Mapping[int, Iterable[Part]], actor: Actor, goes_on: int | None = None
     ) -> None:
+        """`parts` of each pool are read as often as the transaction is tried."""
         self._parts, self._actor, self._goes_on = parts, actor, goes_on
         self.done = Carried()
 
@@ -73,7 +71,7 @@ class Reresolve:
             await loosen(tx, pool, old, new)
             before = await relay(tx, pool, old, new)
             for pid in before.lost:
-                gone = (self.done.change, 0, pid, None, before.flags[pid], b"", b"")
+                gone = (self.done.change, 0, pid, None, before.flags.get(pid) or 0, b"", b"")
                 await tx.run(rules_sql.STEP_ADD, *gone)
             mover = Mover(tx, pool, between(old, new), self.done, self._actor, part)
             mover.flags = before.flags
@@ -93,12 +91,13 @@ class Mover:
         self._done, self._actor, self.part = done, actor, part
         self._request = f"rules-{done.change}"
         #: flags as they were before the rules changed, where they are others now
-        self.flags: dict[int, int] = {}
+        self.flags = Numbers()
 
-    async def carry(self, parts: Sequence[Part]) -> None:
+    async def carry(self, parts: Iterable[Part]) -> None:
         """Carry parts out, in pieces."""
-        for start in range(0, len(parts), TOGETHER):
-            await self._carry(parts[start : start + TOGETHER])
+        rest = iter(parts)
+        while some := list(itertools.islice(rest, TOGETHER)):
+            await self._carry(some)
 
     async def part_shared(self, plan: Plan, unique: Iterable[int]) -> None:
         """Leave values that are unique now with one holder: known first, then last seen."""
@@ -134,7 +133,7 @@ class Mover:
         made = sum(m.pid < 0 for m in moves)
         working = Working(await self._tx.numbers("pid", made) if made else [])
         working.load(probes, founds)
-        standing = {row[1]: row[2] for row in await self._tx.rows(history_sql.MERGES)}
+        standing = await self._standing(pids)
         for part in parts:
             if all(_as_planned(working, self._pool, m) for m in part.moves):
                 self.part += 1
@@ -142,6 +141,20 @@ class Mover:
             else:
                 self._done.left += 1
         await working.save(self._tx)
+
+    async def _standing(self, pids: Iterable[int]) -> dict[int, int]:
+        """Return whom records point to, and whom those do, as far as that goes."""
+        out: dict[int, int] = {}
+        wanted = set(pids)
+        for _ in range(MOST_CHAIN):
+            if not wanted:
+                break
+            keys = [(pid,) for pid in sorted(wanted)]
+            found = await self._tx.each(history_sql.MERGE_OF, keys)
+            some = {row[2]: row[3] for rows in found for row in rows}
+            out |= some
+            wanted = {*some.values()} - out.keys()
+        return out
 
     async def _part(self, working: Working, part: Part, standing: dict[int, int]) -> None:
         now, real = self._actor.now_ms, {}
@@ -154,7 +167,8 @@ class Mover:
             else:
                 record = working.records[move.pid]
             real[move.pid] = record.pid
-            flags = self.flags.get(record.pid, record.flags)
+            was = self.flags.get(record.pid)
+            flags = record.flags if was is None else was
             records.append((move, record, flags, pack_values(record)))
         self.move(working, [(r, m.remove, m.add) for m, r, _, _ in records])
         for move, record, flags, before in records:
@@ -228,154 +242,3 @@ def _as_planned(working: Working, pool: int, move: Move) -> bool:
     if record is None or record.pool != pool or record.flags & ERASED:
         return False
     return move.had is None or {(v.code, v.key) for v in record.values} == move.had
-
-
-class Step(msgspec.Struct):
-    """One record of a change of rules, as it was and as it became."""
-
-    pid: int
-    into: int | None
-    flags: int
-    was: list[Value]
-    became: list[Value]
-
-
-class Unresolve:
-    """Takes a change of rules back; an `Around` of `configure.apply`.
-
-    What came later stays: values attached since, people met since. Where a moved value was moved
-    again, the part is refused with `DependsOn`, or left as it is (`keep_later`).
-    """
-
-    def __init__(self, change: int, actor: Actor, *, keep_later: bool) -> None:
-        self._change, self._actor, self._keep_later = change, actor, keep_later
-        self._scope = 0
-        self.done = Carried()
-
-    async def __call__(
-        self, tx: Transaction, scope: int, was: ScopeConfig, becomes: ScopeConfig
-    ) -> None:
-        """Give back exactly what was."""
-        self.done, self._scope = Carried(change=self._change), scope
-        await self._stand(tx, scope, was)
-        old, new = compile_plan(was), compile_plan(becomes)
-        for pool in (scope * 2, scope * 2 + 1):
-            await loosen(tx, pool, old, new)
-            await relay(tx, pool, old, new)
-        for pid, flags in await tx.rows(rules_sql.STEP_FLAGS, self._change):
-            await tx.run(rules_sql.FLAGS, flags & KNOWN, ~0, pid)
-        await self._parts(tx, between(old, new))
-        for pool in (scope * 2, scope * 2 + 1):
-            mover = Mover(tx, pool, between(old, new), self.done, self._actor, _BEYOND)
-            await mover.part_shared(new, codes(new.unique & ~old.unique))
-            await tighten(tx, pool, old, new)
-        await tx.run(rules_sql.CHANGE_UNDONE, self._actor.now_ms, self._actor.name, self._change)
-
-    async def _stand(self, tx: Transaction, scope: int, was: ScopeConfig) -> None:
-        """Raise `CannotUndo` where the change does not stand, or people went along elsewhere."""
-        rows = await tx.rows(rules_sql.CHANGE_BY_ID, self._change)
-        change = rule_change(rows[0])
-        newest = (await tx.rows(rules_sql.CHANGE_STANDING, scope))[0][0]
-        if change.scope != scope or newest != self._change or change.became != was:
-            raise CannotUndo(what="the rules were changed again meanwhile")
-        moved = await moved_since(tx, self._change)
-        if moved:
-            raise CannotUndo(what=f"scope change {moved} took people along, undo that first")
-
-    async def _parts(self, tx: Transaction, plan: Plan) -> None:
-        after = 0
-        while rows := await tx.rows(rules_sql.STEPS_AFTER, self._change, after, 1_000):
-            parts = _grouped(rows)
-            if len(rows) == 1_000 and len(parts) > 1:
-                parts.popitem()  # perhaps not whole: it comes again
-            after = max(parts)
-            for steps in parts.values():
-                await self._part(tx, plan, steps)
-
-    async def _part(self, tx: Transaction, plan: Plan, steps: list[Step]) -> None:
-        pids = tuple(s.pid for s in steps)
-        rows = await tx.rows(sql.POOL_OF, pids[0])
-        pool = rows[0][0]
-        keys = sorted({(v.code, v.key) for s in steps for v in (*s.was, *s.became)})
-        probes = [Probe(pool, {}, None, pids), *(Probe(pool, {c: k}) for c, k in keys)]
-        working = Working([])
-        working.load(probes, await tx.find(probes))
-        why = await self._stands(tx, plan, working, steps)
-        if why:
-            if not self._keep_later:
-                raise DependsOn(what=why)
-            self.done.left += 1
-            return
-        mover = Mover(tx, pool, plan, self.done, self._actor, 0)
-        mover.move(working, [(working.records[s.pid], *_back(s)) for s in steps])
-        for step in steps:
-            record = working.records[step.pid]
-            working.refresh(record, {}, 0)
-            self.done.records += 1
-            if step.into is not None:
-                await self._unmerge(tx, working, record, step.into)
-            was = {(v.code, v.key): v for v in step.was}
-            record.values = [was.get((v.code, v.key), v) for v in record.values]
-            if {(v.code, v.key) for v in record.values} == set(was):
-                record.flags = record.flags & ~KNOWN | step.flags & KNOWN
-        await working.save(tx)
-
-    async def _stands(
-        self, tx: Transaction, plan: Plan, working: Working, steps: list[Step]
-    ) -> str:
-        """Return what a moved value or a later merge depends on, or nothing."""
-        giving: dict[Key, set[int]] = {}
-        for step in steps:
-            for key in _back(step)[0]:
-                giving.setdefault(key, set()).add(step.pid)
-        for step in steps:
-            record = working.records.get(step.pid)
-            if record is None or record.flags & ERASED:
-                return "an erasure"
-            if record.pool // 2 != self._scope:
-                return "a move to another scope"
-            remove, add = _back(step)
-            if not all(record.holds(*key) for key in remove):
-                return "a value that moved again"
-            if any(record.holds(v.code, v.key) for v in add):
-                return "a value that came back"
-            for v in add:
-                holders = working.by_value.get((record.pool, v.code, v.key), ())
-                if plan.unique >> v.code & 1 and not giving.get((v.code, v.key), set()) >= {
-                    *holders
-                }:
-                    return "a value that belongs to somebody else now"
-            if step.into is not None:
-                rows = await tx.rows(history_sql.MERGE_OF, step.pid)
-                if not rows or rows[0][3] != step.into:
-                    return "a merge that was undone"
-                later = await tx.rows(history_sql.MERGE_OF, step.into)
-                if later and later[0][0] > rows[0][0]:
-                    return f"merge {later[0][0]}"
-        return ""
-
-    async def _unmerge(self, tx: Transaction, working: Working, record: Record, into: int) -> None:
-        actor = self._actor
-        number = (await tx.rows(history_sql.MERGE_OF, record.pid))[0][0]
-        await tx.run(history_sql.MERGE_UNDO, actor.now_ms, actor.name, actor.reason, number)
-        record.flags &= ~IS_MERGED
-        self.done.merged += 1
-        for pid, other in ((record.pid, into), (into, record.pid)):
-            entry = Entry("undo", 0, 0, f"rules-{self._change}", [Change(UNMERGED, other=other)])
-            working.note(pid, actor.now_ms, entry)
-
-
-def _grouped(rows: Sequence[Row]) -> dict[int, list[Step]]:
-    out: dict[int, list[Step]] = {}
-    for part, pid, into, flags, was, became in rows:
-        step = Step(pid, into, flags, _values.decode(bytes(was)), _values.decode(bytes(became)))
-        out.setdefault(part, []).append(step)
-    return out
-
-
-def _back(step: Step) -> tuple[list[Key], list[Value]]:
-    """Return what a record loses and gets back."""
-    was = {(v.code, v.key) for v in step.was}
-    became = {(v.code, v.key) for v in step.became}
-    remove = sorted(became - was)
-    return remove, [v for v in step.was if (v.code, v.key) not in became]

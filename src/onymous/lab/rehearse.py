@@ -28,6 +28,7 @@ from onymous.lab.rehearsed import (
     told,
 )
 from onymous.rules.errors import Refusal
+from onymous.rules.grouping import Numbers
 from onymous.rules.identifiers import BY_CODE, clean, clean_value
 from onymous.rules.records import mask_of
 from onymous.rules.strategies import USER_MASK, Plan
@@ -117,12 +118,24 @@ async def _replayed(
 class Replay:
     """One replay of a journal in a throw-away store."""
 
-    def __init__(self, stage: Core, plan: Plan, *, why: bool = True, tell: bool = True) -> None:
-        """`why`: note what decides each request; `tell`: keep its trace too."""
+    def __init__(
+        self,
+        stage: Core,
+        plan: Plan,
+        *,
+        why: bool = True,
+        tell: bool = True,
+        found: Callable[[Noted, int], None] | None = None,
+    ) -> None:
+        """`why`: note what decides each request; `tell`: keep its trace too.
+
+        `found` is told whom each request found; without it that is noted in `out`.
+        """
         self.stage, self.plan, self._why, self._tell = stage, plan, why, tell
         self.out = Grouping()
+        self._found = found or self._note
         #: record of the original -> record of the replay that answered for it last
-        self._now: dict[int, int] = {}
+        self._now = Numbers()
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._caller = Caller(
             input=0,
@@ -185,9 +198,9 @@ class Replay:
         pid = self.stage.mpids.parse(answer.mpid) if answer.mpid else None
         if pid is None:
             return
-        self.out.people[item.id] = pid
+        self._found(item, pid)
         if item.body.pid is not None:
-            self._now[item.body.pid] = pid
+            self._now.put(item.body.pid, pid)
         if answer.trace is not None:
             kind = decided_by(answer.trace)
             if kind is not None:
@@ -195,6 +208,9 @@ class Replay:
                 self.out.by[item.id] = (code, self._key(code, item.body.keys.get(code, "")))
             if self._tell:
                 self.out.traces[item.id] = lines(answer.trace)
+
+    def _note(self, item: Noted, pid: int) -> None:
+        self.out.people[item.id] = pid
 
     async def settled(self) -> None:
         """Wait for every answer."""

@@ -3,6 +3,9 @@
 The target is what a replay of the journal under the new rules ended with. What the journal does not
 know stays where it is. A record is joined with another only where every request that found it
 belongs to that person; otherwise values move, and its history stays behind.
+
+People and records that share no value and no request are planned apart, with the same outcome.
+What a value on many records says is in `Target.crowds`: it joins nobody.
 """
 
 from __future__ import annotations
@@ -20,6 +23,15 @@ Key = tuple[int, str]
 Refold = Callable[[Value], str]
 
 
+class Crowd(msgspec.Struct, array_like=True):
+    """A value on many records, as all of them together know it."""
+
+    #: as the first of them received it, and where it came from
+    first: Value
+    #: whether it finds somebody of the target
+    covered: bool
+
+
 class Target(msgspec.Struct):
     """People as a replay under the new rules knows them, by its own numbers."""
 
@@ -31,6 +43,8 @@ class Target(msgspec.Struct):
     evidence: dict[int, set[Key]] = {}
     #: value -> where it first came from, for those no record holds
     origins: dict[Key, Value] = {}
+    #: values on so many records that sharing one says nothing of who is whose
+    crowds: dict[Key, Crowd] = {}
 
 
 class Move(msgspec.Struct):
@@ -73,6 +87,7 @@ class _Planning:
             for key in values:
                 self.holders[key].append(pid)
         self.covered: set[Key] = set().union(*target.people.values())
+        self.covered |= {key for key, crowd in target.crowds.items() if crowd.covered}
         self.home: dict[int, int] = {}
         self.person: dict[int, int] = {}
         self.want: dict[int, set[Key]] = {}
@@ -99,15 +114,21 @@ class _Planning:
         """Give each person of the target one record: the one they share most with."""
         login = self.plan.login
         pairs: dict[tuple[int, int], list[int]] = {}
-        for person, values in self.target.people.items():
-            for key in values:
+        people, crowds = self.target.people, self.target.crowds
+        for person, values in people.items():
+            for key in values - crowds.keys():
                 for pid in self.holders.get(key, ()):
                     score = pairs.setdefault((pid, person), [0, 0, 0])
                     score[0] += login >> key[0] & 1
                     score[1] += 1
         for pair, count in self.target.votes.items():
-            if pair[0] in self.held and pair[1] in self.target.people:
+            if pair[0] in self.held and pair[1] in people:
                 pairs.setdefault(pair, [0, 0, 0])[2] += count
+        # a value of many speaks only where something else does
+        for (pid, person), score in pairs.items() if crowds else ():
+            common = [key for key in people[person] if key in crowds and key in self.held[pid]]
+            score[0] += sum(login >> key[0] & 1 for key in common)
+            score[1] += len(common)
         # a value shared with somebody the journal never met makes nobody theirs
         met = {pid for pid, _ in self.target.votes}
         ranked = sorted(
@@ -194,6 +215,8 @@ class _Planning:
     def _value(self, key: Key) -> Value:
         """Return a value as the first of its holders knows it, where it came from."""
         found = [self.held[pid][key] for pid in self.holders.get(key, ())]
+        if key in self.target.crowds:
+            found = [self.target.crowds[key].first]
         if not found:
             return self.target.origins.get(key) or Value(*key, None, 0, 0, 0, 0)
         v = min(found, key=lambda v: v.first_ms)
@@ -212,7 +235,8 @@ class _Planning:
 
         touching: dict[Key, int] = {}
         for pid, move in moves.items():
-            for key in [*move.remove, *((v.code, v.key) for v in move.add)]:
+            touched = {*move.remove, *((v.code, v.key) for v in move.add)}
+            for key in touched - self.target.crowds.keys():
                 group[root(pid)] = root(touching.setdefault(key, pid))
             if move.into is not None and move.into in moves:
                 group[root(pid)] = root(move.into)
