@@ -229,6 +229,8 @@ WORTH: list[tuple[dict[str, Any], int]] = [
     ({"product_action": {"action": "purchase", "total_amount": 0, "products": [{"price": 1}]}}, 0),
     ({"product_action": {"action": "purchase", "total_amount": "1e30"}}, 0),
     ({"product_action": {"action": "purchase", "total_amount": "NaN"}}, 0),
+    ({"product_action": {"action": "purchase", "total_amount": "1e99999999"}}, 0),
+    ({"product_action": {"action": "purchase", "total_amount": "1e-99999999"}}, 0),
     ({"product_action": {"action": "purchase", "total_amount": True}}, 0),
     ({"product_action": {"action": "purchase"}}, 0),
     ({"product_action": {"action": "purchase", "total_amount": 5},

@@ -7,7 +7,7 @@ marked as a goal. Currencies are not converted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 #: one unit of money
@@ -37,7 +37,7 @@ def millionths(given: object) -> int | None:
         amount = Decimal(str(given).strip())
         if not amount.is_finite() or abs(amount) > _MOST:
             return None
-    except (InvalidOperation, ValueError):
+    except (ArithmeticError, ValueError):  # also 1e99999999, which no context holds
         return None
     return int((amount * MILLION).to_integral_value())
 

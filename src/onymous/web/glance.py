@@ -21,7 +21,7 @@ from onymous.rules.identifiers import ordinary
 from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Headers, client_address
 from onymous.web.guard import Guard
-from onymous.web.hot import HotRequest
+from onymous.web.hot_request import HotRequest
 from onymous.web.identity import ENVIRONMENTS, answer_headers, identity_reply, refused
 from onymous.web.raw import head, raw
 from onymous.web.wire import IdentityBody, Reply, identity_decoder

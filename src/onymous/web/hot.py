@@ -12,9 +12,8 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from onymous.web.calls import Headers
+from onymous.web.hot_request import Handler, Head, HotRequest, last_words
 
-Handler = Callable[["HotRequest"], None]
 #: (method, path) -> handler
 HotTable = dict[tuple[bytes, bytes], Handler]
 #: (method, path) -> handler and largest body, for paths that carry a name
@@ -48,80 +47,6 @@ def _no_slow_answer(part: str) -> bytes:
     return b""
 
 
-class _NoEvent:
-    """Stands for the event uvicorn sets on its own cycles."""
-
-    def set(self) -> None:
-        """Nobody waits."""
-
-
-_NO_EVENT = _NoEvent()
-
-
-class Head:
-    """A head of a hot request that was parsed before: the same bytes mean the same again."""
-
-    __slots__ = ("handler", "headers", "length", "most", "query")
-
-    def __init__(self, request: HotRequest, length: int) -> None:
-        self.handler, self.query, self.most = request.handler, request.query, request.most
-        self.headers, self.length = Headers(request.headers), length
-
-
-class HotRequest:
-    """One hot request; the handler calls `respond` exactly once, now or later."""
-
-    __slots__ = (
-        "body",
-        "client",
-        "disconnected",
-        "handler",
-        "headers",
-        "keep_alive",
-        "message_event",
-        "more_body",
-        "most",
-        "protocol",
-        "query",
-        "response_complete",
-        "size",
-    )
-
-    def __init__(self, protocol: Any, handler: Handler, query: bytes, most: int) -> None:
-        self.protocol, self.handler, self.query, self.most = protocol, handler, query, most
-        self.headers: list[tuple[bytes, bytes]] = protocol.headers
-        self.client: str = protocol.client[0] if protocol.client else ""
-        self.body = b""
-        self.size = 0
-        self.more_body = True
-        self.response_complete = self.disconnected = False
-        self.keep_alive = True
-        self.message_event = _NO_EVENT
-
-    def respond(self, raw: bytes) -> None:
-        """Send a complete HTTP answer; does nothing if the client is gone."""
-        if self.response_complete:
-            return
-        self.response_complete = True
-        protocol = self.protocol
-        transport = protocol.transport
-        if self.disconnected or transport is None or transport.is_closing():
-            return
-        if self.keep_alive:
-            transport.write(raw)
-            protocol.hot_done()
-        else:
-            _last_words(transport, raw)
-
-
-def _last_words(transport: Any, raw: bytes, *, close: bool = True) -> None:
-    """Send an answer after which the connection ends."""
-    head, mark, rest = raw.partition(b"\r\n\r\n")
-    transport.write(head + b"\r\nconnection: close" + mark + rest)
-    if close:
-        transport.close()
-
-
 class HotProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with hot routes."""
 
@@ -152,6 +77,8 @@ class HotProtocol(HttpToolsProtocol):
     _since, _part, _got = 0.0, "", 0
     #: the latest hot request that was complete
     _whole: HotRequest | None = None
+    #: bytes inside a message since the last of its body: trailers and the like
+    _loose = 0
 
     def data_received(self, data: bytes) -> None:
         """Take data: a request whose head is remembered goes straight to its handler."""
@@ -193,8 +120,12 @@ class HotProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that the parser is inside a message."""
         self._inside = self._in_head = True
-        self._since = 0.0
+        self._since, self._loose = 0.0, 0
         super().on_message_begin()
+
+    def on_chunk_header(self) -> None:
+        """Let trailers be read by nobody: they come after the checks of whoever passes them on."""
+        self.headers = []
 
     def watch(self, now: float) -> None:
         """End a connection on which a request takes too long to come; called now and then.
@@ -219,11 +150,18 @@ class HotProtocol(HttpToolsProtocol):
         return idle if part == "nothing" else self.body_timeout + self._got / BODY_RATE
 
     def _end_slow(self, part: str) -> None:
-        hot = self._hot
         answer = b"" if part == "nothing" else type(self).too_slow(part)
         if part == "head":
             self._give_up(answer)
-        elif part == "body" and hot is not None and not hot.response_complete:
+        elif part == "body":
+            self._end(answer)
+        else:
+            self.transport.close()
+
+    def _end(self, answer: bytes) -> None:
+        """End a connection inside a body; only a hot request that waits for it is answered."""
+        hot = self._hot
+        if hot is not None and not hot.response_complete:
             self._cut(hot, answer)
         else:
             self.transport.close()
@@ -234,6 +172,8 @@ class HotProtocol(HttpToolsProtocol):
             return
         if self._in_head:
             self._head += len(data)
+        elif self._inside:
+            self._loose += len(data)
         if self._head > MOST_HEADERS or (
             len(data) > MOST_HEADERS
             and not self._inside
@@ -249,6 +189,8 @@ class HotProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = task
         elif task is not None:
             task.cancel()
+        if self._loose > MOST_HEADERS and self._inside:
+            self._end(self.bad_http)
 
     def on_headers_complete(self) -> None:
         """Take a hot request, or pass on."""
@@ -297,7 +239,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def _say_last(self, answer: bytes) -> None:
         self._gone, self._inside = True, True
-        _last_words(self.transport, answer, close=False)
+        last_words(self.transport, answer, close=False)
         # who is still sending could not read the answer if the connection were closed at once
         self.loop.call_later(LAST_WORDS_S, self.transport.close)
         if self.transport.can_write_eof():
@@ -311,6 +253,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Collect the body within its bound."""
+        self._loose = 0
         hot = self._hot
         if hot is None:
             super().on_body(body)

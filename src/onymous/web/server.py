@@ -25,7 +25,8 @@ from onymous.rules.errors import (
 )
 from onymous.web.calls import Call, client_address
 from onymous.web.glance import PLAIN, SAMPLE, Glances
-from onymous.web.hot import MOST_DISCARDED, HotRequest, HotTable
+from onymous.web.hot import MOST_DISCARDED, HotTable
+from onymous.web.hot_request import HotRequest
 from onymous.web.identity import IdentityWeb, Respond, refused
 from onymous.web.raw import CORS, raw
 from onymous.web.wire import Reply
