@@ -8,7 +8,7 @@ import pytest
 from making import DEVICE, EMAIL, LOGIN, NOW, POOL, add, crowd, pids, record, see, written
 
 from onymous.store import sql
-from onymous.store.packing import slot
+from onymous.store.packing import slot, unpack_record
 from onymous.store.port import FEW, LostRace, Probe, Store
 
 
@@ -178,13 +178,14 @@ async def only(store: Store, *labels: tuple[int, int, str]) -> list[int | None]:
     told = await store.only(labels)
     if store.only_now is not None:
         assert store.only_now(labels) == told
-    return [None if r is None else r.pid for r in told]
+    return [None if r is None else r[0] for r in told]
 
 
 async def test_the_only_holder_of_a_value_is_told_with_all_its_values(store: Store) -> None:
     one, two = record(1, {LOGIN: "a", EMAIL: "e", DEVICE: "d"}), record(2, {EMAIL: "x"})
     await written(store, one, two)
-    assert await store.only([(POOL, EMAIL, "e")]) == [one]
+    row = (await store.only([(POOL, EMAIL, "e")]))[0]
+    assert row is not None and unpack_record(row) == one
     labels = [(POOL, EMAIL, "x"), (POOL, LOGIN, "a"), (POOL, EMAIL, "x"), (POOL, LOGIN, "e")]
     assert await only(store, *labels) == [2, 1, 2, None]
     assert await only(store) == []

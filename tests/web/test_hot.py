@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from tests.web.serving import TENANTS, Running, running
 
+from onymous.flows import glance
 from onymous.flows.tenants import apply
+from onymous.rules.obvious import obvious
 
 KEY = "x-mp-key: web-api-key"
 
@@ -220,6 +222,50 @@ async def test_a_glance_says_what_the_ordinary_way_says(
                 assert told[0]["mpid"] and told[0]["matched_identities"]
                 heads = [h.partition(b"\r\n\r\n")[0].split(b"\r\n") for h in (*hot[1:], *slow)]
                 assert all(sorted(h) == sorted(heads[0]) for h in heads), name
+
+
+async def test_who_is_known_is_told_the_same_while_nothing_changed(
+    place: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was told last is told again only while the record just read is the same."""
+    judged: list[object] = []
+
+    def counted(*args: Any) -> int:
+        judged.append(args)
+        return obvious(*args)
+
+    monkeypatch.setattr(glance, "obvious", counted)
+    both = {"customerid": "customer-17", "email": "anna@example.org"}
+    asked = request(identify(both), KEY)
+
+    async def told(it: Running) -> dict[str, Any]:
+        """Ask four times, the last three at a glance, and once the ordinary way."""
+        hot = await one_after_the_other(it, *[asked] * 4)
+        slow = (await it.ask("identify", both, key_only=True, who="web")).json()
+        answers = [json.loads(h.partition(b"\r\n\r\n")[2]) for h in hot]
+        assert answers[1:] == [slow] * 3
+        return answers[-1]
+
+    async with running(place, tmp_path) as it:
+        mpid = (await it.ask("login", both)).json()["mpid"]
+        assert (await told(it))["mpid"] == mpid
+        assert len(judged) == 1, "judged once, told three times"
+        change = {
+            "identity_type": "email",
+            "old_value": both["email"],
+            "new_value": "b@example.org",
+        }
+        assert (await it.modify(mpid, [change])).status_code == 200
+        assert (await told(it))["matched_identities"] == {"customerid": "customer-17"}
+        change |= {"old_value": "b@example.org", "new_value": both["email"]}
+        assert (await it.modify(mpid, [change])).status_code == 200
+        assert (await told(it))["matched_identities"] == both
+        other = {"identity_type": "email", "old_value": None, "new_value": both["email"]}
+        stranger = (await it.ask("login", {"customerid": "customer-99"})).json()["mpid"]
+        assert (await it.modify(stranger, [other])).status_code == 200
+        assert (await told(it))["matched_identities"] == {"customerid": "customer-17"}
+        await it.erase(mpid)
+        assert (await told(it))["mpid"] != mpid
 
 
 async def test_a_repeat_is_answered_like_the_first_time(place: Any, tmp_path: pathlib.Path) -> None:

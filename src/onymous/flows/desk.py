@@ -19,13 +19,13 @@ from onymous.flows.fencing import Fence, RulesChanged
 from onymous.flows.seen import SeenBuffer, freshen
 from onymous.flows.working import Working
 from onymous.rules.errors import Busy, Internal
-from onymous.rules.records import Record
 from onymous.store.port import (
     Found,
     Kept,
     Label,
     LostRace,
     Probe,
+    Row,
     Store,
     StoreError,
     Transaction,
@@ -74,8 +74,8 @@ class Work(Protocol):
 class Glancing(Protocol):
     """A request that the only holder of one value may answer."""
 
-    def glance(self, record: Record, desk: Desk) -> bool:
-        """Answer if that record is beyond doubt the answer; return whether it did."""
+    def glance(self, row: Row, desk: Desk) -> bool:
+        """Answer if its record is beyond doubt the answer; return whether it did."""
 
     def full(self) -> Work:
         """Return the work that answers it the ordinary way."""
@@ -192,12 +192,12 @@ class Desk:
         except Exception as error:
             self._fail([*works, *glancing], error)
 
-    def _glance(self, works: list[Glancing], records: list[Record | None]) -> list[Work]:
+    def _glance(self, works: list[Glancing], rows: list[Row | None]) -> list[Work]:
         """Answer what the only holder of a value decides; return the works left."""
         rest: list[Work] = []
-        for work, record in zip(works, records, strict=True):
+        for work, row in zip(works, rows, strict=True):
             try:
-                if record is None or not work.glance(record, self):
+                if row is None or not work.glance(row, self):
                     rest.append(work.full())
             except Exception as error:
                 self._fail([work], error)

@@ -10,12 +10,14 @@ from __future__ import annotations
 from onymous.flows.answers import Answer, Question
 from onymous.flows.desk import Desk
 from onymous.flows.identity import CODE_OF, NAME_OF, VALUE_SEEN_MS, Resolve, Resolver, competing
+from onymous.flows.told import Told
 from onymous.rules.identifiers import clean, ordinary
 from onymous.rules.identity import flags_of
 from onymous.rules.obvious import obvious
-from onymous.rules.records import SHARED, Record
+from onymous.rules.records import MERGED, SHARED, Record
 from onymous.rules.strategies import Plan
-from onymous.store.port import Label
+from onymous.store.packing import unpack_record
+from onymous.store.port import Label, Row
 
 #: requests that are often about somebody known by all that is given
 PLAIN = frozenset({"identify", "login"})
@@ -43,30 +45,53 @@ class Known:
     ) -> None:
         self._resolver, self.question, self.pool, self.keys = resolver, question, pool, keys
 
-    def glance(self, record: Record, desk: Desk) -> bool:
+    def glance(self, row: Row, desk: Desk) -> bool:
         """Answer from the only holder of the highest value given; return whether it did."""
-        question, keys = self.question, self.keys
-        given = 0
-        for code in keys:
-            given |= 1 << code
-        plan = question.caller.plan
-        if record.flags & SHARED and competing(record, plan):
-            return False  # being seen may decide a tie, and is written at once
-        # when a value was seen is kept to the day, and must be written then
-        has = obvious(record, keys, given, plan, question.now_ms - VALUE_SEEN_MS)
-        if not has:
-            return False
-        resolver, pid = self._resolver, record.pid
-        desk.seen.touch(pid, question.now_ms)
+        resolver, question = self._resolver, self.question
+        plan, now_ms = question.caller.plan, question.now_ms
+        told = resolver.told.get(row, plan, question.known, now_ms)
+        if told is None:
+            told = self._judged(unpack_record(row), row, plan)
+            if told is None:
+                return False
+        pid = row[0]
+        desk.seen.touch(pid, now_ms)
         journal = resolver.journal
         if journal.on:
             previous = question.previous
             if previous is not None:
                 previous = resolver.mpids.parse(previous)
-            journal.note(question, self.pool, keys, previous, pid)
-        logged_in, ephemeral = flags_of(has, plan)
-        self.told(resolver.mpids.text(resolver.canonical(record)), logged_in, ephemeral)
+            journal.note(question, self.pool, self.keys, previous, pid)
+        self.told(told)
         return True
+
+    def _judged(self, record: Record, row: Row, plan: Plan) -> Told | None:
+        """Return what the holder of the highest value given is told, or None where in doubt."""
+        resolver, question, keys = self._resolver, self.question, self.keys
+        if record.flags & SHARED and competing(record, plan):
+            return None  # being seen may decide a tie, and is written at once
+        given = 0
+        for code in keys:
+            given |= 1 << code
+        # when a value was seen is kept to the day, and must be written then
+        has = obvious(record, keys, given, plan, question.now_ms - VALUE_SEEN_MS)
+        if not has:
+            return None
+        logged_in, ephemeral = flags_of(has, plan)
+        oldest = min(v.last_ms for v in record.values if keys.get(v.code) == v.key)
+        told = Told(
+            row=row,
+            plan=plan,
+            known=question.known,
+            until_ms=oldest + VALUE_SEEN_MS,
+            mpid=resolver.mpids.text(resolver.canonical(record)),
+            logged_in=logged_in,
+            ephemeral=ephemeral,
+            matched=given_of(keys, question),
+        )
+        if not record.flags & MERGED:  # who it stands for then is not in its row
+            resolver.told.put(told)
+        return told
 
     def full(self) -> Resolve:
         """Return the work that answers this the ordinary way."""
@@ -75,7 +100,7 @@ class Known:
         cleaned = clean(question.known, strict=True, folding=plan.folding, blocked=plan.blocked)
         return Resolve(self._resolver, question, cleaned, self.done)
 
-    def told(self, mpid: str, logged_in: bool, ephemeral: bool) -> None:
+    def told(self, told: Told) -> None:
         """Answer somebody known by all that was given."""
         raise NotImplementedError
 
@@ -93,14 +118,19 @@ class _Now(Known):
 
     __slots__ = ("answer",)
 
-    def told(self, mpid: str, logged_in: bool, ephemeral: bool) -> None:
+    def told(self, told: Told) -> None:
         """Keep the answer."""
-        self.answer = Answer(
-            mpid=mpid,
-            logged_in=logged_in,
-            ephemeral=ephemeral,
-            matched=given_of(self.keys, self.question),
-        )
+        self.answer = answer_of(told)
+
+
+def answer_of(told: Told) -> Answer:
+    """Return an answer at a glance as any other."""
+    return Answer(
+        mpid=told.mpid,
+        logged_in=told.logged_in,
+        ephemeral=told.ephemeral,
+        matched=dict(told.matched),
+    )
 
 
 def given_of(keys: dict[int, str], question: Question) -> dict[str, str]:
@@ -121,10 +151,10 @@ def ask_now(resolver: Resolver, question: Question) -> Answer | None:
         keys = ordinary(question.known, plan.folding, plan.blocked) or {}
         pool = question.caller.pool(question.environment)
         label = first_label(question.op, plan, pool, keys)
-        record = only([label])[0] if label is not None else None
-        if record is not None:
+        row = only([label])[0] if label is not None else None
+        if row is not None:
             work = _Now(resolver, question, pool, keys)
-            if work.glance(record, desk):
+            if work.glance(row, desk):
                 return work.answer
     cleaned = clean(question.known, strict=True, folding=plan.folding, blocked=plan.blocked)
     answers: list[Answer] = []

@@ -13,6 +13,7 @@ from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics, storable
 from onymous.flows.held import conflict_mark
 from onymous.flows.journal import Journal
+from onymous.flows.told import Memory
 from onymous.flows.tombstones import Tombstones
 from onymous.flows.working import Origin, Working
 from onymous.rules.identifiers import BY_CODE, BY_NAME, Cleaned, clean
@@ -60,6 +61,8 @@ class Resolver:
         #: source -> destination of merges in force; refreshed now and then (flows/merging.py)
         self.merged: dict[int, int] = {}
         self.recent = Recent()
+        #: what people known by all they gave were told last (flows/told.py)
+        self.told = Memory()
         #: what erasures are remembered in, outside the database
         self.tombstones: Tombstones | None = None
 

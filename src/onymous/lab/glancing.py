@@ -6,7 +6,8 @@ import asyncio
 
 from onymous.app import Core
 from onymous.flows.answers import Answer, Question
-from onymous.flows.glance import Known, first_label, given_of
+from onymous.flows.glance import Known, answer_of, first_label
+from onymous.flows.told import Told
 from onymous.rules.identifiers import ordinary
 
 
@@ -19,16 +20,9 @@ class _Asked(Known):
         super().__init__(core.resolver, question, pool, keys)
         self._future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
-    def told(self, mpid: str, logged_in: bool, ephemeral: bool) -> None:
+    def told(self, told: Told) -> None:
         """Answer somebody known by all that was given."""
-        self.done(
-            Answer(
-                mpid=mpid,
-                logged_in=logged_in,
-                ephemeral=ephemeral,
-                matched=given_of(self.keys, self.question),
-            )
-        )
+        self.done(answer_of(told))
 
     def done(self, answer: Answer) -> None:
         """Answer what went the ordinary way."""

@@ -121,7 +121,7 @@ class Store(Protocol):
     #: find on the caller's thread without waiting, where the engine can; else None
     find_now: Callable[[Sequence[Probe]], list[Found]] | None
     #: `only` on the caller's thread without waiting, where the engine can; else None
-    only_now: Callable[[Sequence[Label]], list[Record | None]] | None
+    only_now: Callable[[Sequence[Label]], list[Row | None]] | None
     #: run one SELECT on the caller's thread without waiting, where the engine can; else None
     rows_now: Callable[..., list[Row]] | None
 
@@ -144,8 +144,11 @@ class Store(Protocol):
     async def find(self, probes: Sequence[Probe]) -> list[Found]:
         """Answer all probes from one snapshot, without locks."""
 
-    async def only(self, labels: Sequence[Label]) -> list[Record | None]:
-        """Return per value the one record that holds it; None where nobody or several do."""
+    async def only(self, labels: Sequence[Label]) -> list[Row | None]:
+        """Return per value the one record that holds it; None where nobody or several do.
+
+        As rows of the columns `sql.RECORD`, which compare equal while nothing of it has changed.
+        """
 
     def read(self) -> AbstractAsyncContextManager[Session]:
         """Open a session for reading one snapshot."""

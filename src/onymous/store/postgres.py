@@ -231,7 +231,7 @@ class PostgresStore:
 
     engine = "postgresql"
     find_now: Callable[[Sequence[Probe]], list[Found]] | None = None
-    only_now: Callable[[Sequence[Label]], list[Record | None]] | None = None
+    only_now: Callable[[Sequence[Label]], list[Row | None]] | None = None
     rows_now: Callable[..., list[Row]] | None = None
 
     def __init__(self, url: str, *, connections: int = 4) -> None:
@@ -285,7 +285,7 @@ class PostgresStore:
                 # met for the first time: ask everything again, with their latest records
                 self._shared.heat(ask, missing)
 
-    async def only(self, labels: Sequence[Label]) -> list[Record | None]:
+    async def only(self, labels: Sequence[Label]) -> list[Row | None]:
         """Return per value the one record that holds it; None where nobody or several do."""
         slots, values = [slot(pool, code) for pool, code, _ in labels], [v for _, _, v in labels]
         async with _lent(self._open, "only") as connection:
@@ -294,7 +294,7 @@ class PostgresStore:
         for row in rows:
             held[row[0]] = None if row[0] in held else row
         found = (held.get(n) for n in range(1, len(labels) + 1))
-        return [None if row is None else _unpacked(row) for row in found]
+        return [None if row is None else tuple(row)[2:] for row in found]
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[PostgresSession]:

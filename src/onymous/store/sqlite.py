@@ -19,10 +19,9 @@ from typing import Any
 
 import apsw
 
-from onymous.rules.records import Record
 from onymous.store import online_backup, schema, sql
 from onymous.store.finding import find_in
-from onymous.store.packing import SLOTS, unpack_record
+from onymous.store.packing import SLOTS
 from onymous.store.port import (
     Found,
     Kept,
@@ -39,11 +38,9 @@ from onymous.store.settle import settled
 CHECKPOINT_BYTES = 4 << 20
 #: WAL size from which a writer waits until the WAL can start over
 RESTART_BYTES = 256 << 20
-#: of the database file, mapped by the one connection that answers most questions; each mapping
-#: counts once more as resident memory
-MAPPED_BYTES = 48 << 20
-#: pages each connection keeps: the one that answers, the one that writes, any other
-READER_BYTES, WRITER_BYTES, OTHER_BYTES = 24 << 20, 12 << 20, 4 << 20
+#: pages each connection keeps: the one that answers, the one that writes, any other; mapping the
+#: file as well was no faster, and what is mapped is kept by place, not by use
+READER_BYTES, WRITER_BYTES, OTHER_BYTES = 72 << 20, 12 << 20, 4 << 20
 #: seconds without a commit after which the WAL is emptied: it still holds what was deleted
 QUIET_S = 5.0
 
@@ -51,7 +48,7 @@ QUIET_S = 5.0
 _HELD = "SELECT ?1, ?2 FROM identity WHERE slot = ?1 AND value = ?2 LIMIT 1"
 
 
-def connect(path: pathlib.Path, *, mapped: int = 0, cached: int = OTHER_BYTES) -> apsw.Connection:
+def connect(path: pathlib.Path, *, cached: int = OTHER_BYTES) -> apsw.Connection:
     """Open a connection with the settings every connection of ours has."""
     db = apsw.Connection(str(path))
     db.set_busy_timeout(0)
@@ -64,7 +61,6 @@ def connect(path: pathlib.Path, *, mapped: int = 0, cached: int = OTHER_BYTES) -
         "wal_autocheckpoint = 0",
         "temp_store = MEMORY",
         f"cache_size = -{cached >> 10}",
-        f"mmap_size = {mapped}",
         "foreign_keys = ON",
     ):
         _patiently(db, f"PRAGMA {pragma}")
@@ -162,7 +158,7 @@ class SqliteStore:
         #: connections of `read` that are not in use
         self._sessions: list[apsw.Connection] = []
         self.find_now: Callable[[Sequence[Probe]], list[Found]] | None = self._find_now
-        self.only_now: Callable[[Sequence[Label]], list[Record | None]] | None = self._only_now
+        self.only_now: Callable[[Sequence[Label]], list[Row | None]] | None = self._only_now
         self.rows_now: Callable[..., list[Row]] | None = self._rows_now
 
     async def start(self) -> None:
@@ -175,7 +171,7 @@ class SqliteStore:
         except BaseException:
             self._writer.close()
             raise
-        self._reader = connect(self.path, mapped=MAPPED_BYTES, cached=READER_BYTES)
+        self._reader = connect(self.path, cached=READER_BYTES)
         self._finder = self._reader.cursor()
         self._writing = asyncio.Lock()
         self._checkpointer = threading.Thread(
@@ -205,15 +201,15 @@ class SqliteStore:
         finally:
             cursor.execute("COMMIT")
 
-    def _only_now(self, labels: Sequence[Label]) -> list[Record | None]:
+    def _only_now(self, labels: Sequence[Label]) -> list[Row | None]:
         cursor = self._finder
         execute: Callable[..., Any] = cursor.execute
-        out: list[Record | None] = []
+        out: list[Row | None] = []
         cursor.execute("BEGIN")
         try:
             for pool, code, key in labels:
                 rows = execute(sql.ONLY, (pool * SLOTS + code, key)).fetchall()
-                out.append(unpack_record(rows[0]) if len(rows) == 1 else None)
+                out.append(rows[0] if len(rows) == 1 else None)
         finally:
             cursor.execute("COMMIT")
         return out
@@ -246,7 +242,7 @@ class SqliteStore:
         """Answer all probes from one snapshot."""
         return self._find_now(probes)
 
-    async def only(self, labels: Sequence[Label]) -> list[Record | None]:
+    async def only(self, labels: Sequence[Label]) -> list[Row | None]:
         """Return per value the one record that holds it; None where nobody or several do."""
         return self._only_now(labels)
 

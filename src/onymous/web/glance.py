@@ -6,6 +6,7 @@ same answers; a test compares the two. Nothing here refuses anything.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from collections.abc import Callable
 import msgspec
 
 from onymous.flows.answers import Answer, Question
-from onymous.flows.glance import PLAIN, Known, first_label, given_of
+from onymous.flows.glance import PLAIN, Known, first_label
 from onymous.flows.identity import Resolver
+from onymous.flows.told import Told
 from onymous.limits import Bounds, Trusted
 from onymous.rules.errors import Refusal
 from onymous.rules.identifiers import ordinary
@@ -34,6 +36,11 @@ Observe = Callable[[str, Reply, float], None]
 #: one in so many requests is timed
 SAMPLE = 64
 _FOUND = Reply(200)
+
+
+@functools.lru_cache(1_000)
+def _head(max_age_s: int) -> bytes:
+    return head(200, b"application/json", answer_headers(max_age_s))
 
 
 class _Told(msgspec.Struct):
@@ -139,16 +146,20 @@ class _Asked(Known):
         self._glances, self._request, self._who, self._address = glances, request, who, address
         self._began = time.perf_counter() if glances.timed() else 0.0
 
-    def told(self, mpid: str, logged_in: bool, ephemeral: bool) -> None:
+    def told(self, told: Told) -> None:
         """Answer somebody known by all that was given."""
-        question = self.question
-        matched = given_of(self.keys, question)
+        question, body = self.question, told.wire
+        if not body:
+            about = (told.matched, told.ephemeral, told.mpid, told.logged_in)
+            body = told.wire = _encode(_Told(None, *about))
         if question.request_id is not None:
-            self._resolver.recent.keep(question, mpid, logged_in, ephemeral, tuple(matched))
-        body = _encode(_Told(None, matched, ephemeral, mpid, logged_in))
-        start = head(200, b"application/json", answer_headers(question.caller.max_age_s))
+            self._resolver.recent.keep(
+                question, told.mpid, told.logged_in, told.ephemeral, tuple(told.matched)
+            )
         self._observe(_FOUND)
-        self._request.respond(b"%b%d\r\n\r\n%b" % (start, len(body), body))
+        self._request.respond(
+            b"%b%d\r\n\r\n%b" % (_head(question.caller.max_age_s), len(body), body)
+        )
 
     def done(self, answer: Answer) -> None:
         """Answer what went the ordinary way."""
