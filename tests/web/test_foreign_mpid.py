@@ -25,7 +25,10 @@ ROUTES: dict[tuple[str, str], tuple[str, Any]] = {
         {"environment": "production", "identity_changes": CHANGE},
     ),
     ("get", "/v1/{mpid}/history"): ("input", None),
-    ("post", "/v1/{mpid}/history/{id}/undo"): ("input", {"reason": "r"}),
+    ("post", "/v1/{mpid}/history/{id}/undo"): (
+        "input",
+        {"environment": "production", "reason": "r"},
+    ),
     ("get", "/v1/{mpid}/merges"): ("input", None),
     ("get", "/v1/{mpid}/aliases"): ("input", None),
     ("get", "/userprofile/v1/{org}/{account}/{workspace}/{mpid}"): ("token", None),
@@ -35,7 +38,12 @@ ROUTES: dict[tuple[str, str], tuple[str, Any]] = {
     # these take MPIDs in their bodies
     ("post", "/v1/merge"): (
         "input",
-        {"source_mpid": "MPID", "destination_mpid": "MINE", "reason": "r"},
+        {
+            "environment": "production",
+            "source_mpid": "MPID",
+            "destination_mpid": "MINE",
+            "reason": "r",
+        },
     ),
     ("post", "/v1/identity/{api_key}/alias"): (
         "input",
@@ -88,6 +96,7 @@ async def test_a_foreign_person_is_nobody(place: Any, tmp_path: pathlib.Path) ->
             foreign = await asked(here, route, theirs, mine)
             assert foreign == await asked(here, route, UNKNOWN, mine), route
             assert 400 <= foreign[0] < 500 or foreign[1] in NOTHING, route
+            assert "not the expected JSON" not in foreign[1], (route, foreign[1])
         after = await here.running.counts()
         assert after.pop("job") <= before.pop("job"), "the worker may have done some meanwhile"
         assert after == before

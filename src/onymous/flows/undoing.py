@@ -12,7 +12,7 @@ from onymous.flows.identity import NAME_OF, Resolver
 from onymous.flows.merging import Actor
 from onymous.flows.working import Origin, Working
 from onymous.rules.batches import usable
-from onymous.rules.errors import CannotUndo, Internal, NoSuchThing, NotFound, Refusal
+from onymous.rules.errors import CannotUndo, Internal, NoSuchThing, Refusal
 from onymous.rules.ledger import TAKEN, UNDONE, Change, Entry, Line
 from onymous.rules.records import Record
 from onymous.rules.strategies import Plan
@@ -61,13 +61,13 @@ class Undoing:
     ) -> UndoAnswer:
         """Undo an entry of a profile's history (None: whose ever it is in this pool).
 
-        Raises `NotFound` or `CannotUndo`.
+        Raises `NoSuchThing` or `CannotUndo`.
         """
         async with self._store.read() as session:
             rows = await session.rows(sql.LEDGER_BY_SEQ, entry)
             pid = rows[0][0] if rows else None
             if pid is None or (mpid is not None and self._resolver.mpids.parse(mpid) != pid):
-                raise NoSuchThing(what=f"entry {entry} of a profile here")
+                raise _nothing(entry)
             told = await session.rows(sql.LEDGER_OF, pid, _ALL, 1 << 31)
         lines = [Line(seq, at, _entries.decode(bytes(body))) for seq, at, body in told]
         line = next(line for line in lines if line.seq == entry)
@@ -100,6 +100,10 @@ class Undoing:
             ),
         ]
         return UndoAnswer(mpid=mpid, entry=str(entry), dry_run=dry_run, changes=changes)
+
+
+def _nothing(entry: int) -> NoSuchThing:
+    return NoSuchThing(what=f"entry {entry} of a profile here")
 
 
 class _Undo:
@@ -153,8 +157,8 @@ class _Undo:
 
     def _decide(self, records: dict[int, Record], holder: Holder) -> Inverse | Refusal:
         record = records.get(self._pid)
-        if record is None:
-            return NotFound()
+        if record is None:  # of another tenant, or erased: as if there were no such entry
+            return _nothing(self._line.seq)
         plan = self._plan
         out = invert(self._line, record, records, holder, self._lines, plan.unique)
         return CannotUndo(what=out.why) if out.why else out
