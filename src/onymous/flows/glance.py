@@ -7,6 +7,8 @@ requests go the ordinary way (flows/identity.py), which says the same of these, 
 
 from __future__ import annotations
 
+import msgspec
+
 from onymous.flows.answers import Answer, Question
 from onymous.flows.desk import Desk
 from onymous.flows.identity import CODE_OF, NAME_OF, VALUE_SEEN_MS, Resolve, Resolver, competing
@@ -35,39 +37,58 @@ def first_label(op: str, plan: Plan, pool: int, keys: dict[int, str]) -> Label |
     return None
 
 
+class Aim(msgspec.Struct):
+    """What an identify or login by ordinary identities asks, and what it was told last."""
+
+    pool: int
+    keys: dict[int, str]
+    #: the value whose only holder may answer
+    label: Label
+    told: Told | None = None
+
+
+def aim(resolver: Resolver, question: Question, pool: int) -> Aim | None:
+    """Return what may answer a question at a glance, or None where something is unusual."""
+    plan, known = question.caller.plan, question.known
+    told = resolver.told.get(question.op, pool, plan, known, question.now_ms)
+    if told is not None:
+        return Aim(pool, told.keys, told.label, told)
+    keys = ordinary(known, plan.folding, plan.blocked)
+    label = first_label(question.op, plan, pool, keys) if keys else None
+    return None if keys is None or label is None else Aim(pool, keys, label)
+
+
 class Known:
     """An identify or login by ordinary identities (`rules.identifiers.ordinary`), at the desk."""
 
-    __slots__ = ("_resolver", "keys", "pool", "question")
+    __slots__ = ("_resolver", "aim", "question")
 
-    def __init__(
-        self, resolver: Resolver, question: Question, pool: int, keys: dict[int, str]
-    ) -> None:
-        self._resolver, self.question, self.pool, self.keys = resolver, question, pool, keys
+    def __init__(self, resolver: Resolver, question: Question, aim: Aim) -> None:
+        self._resolver, self.question, self.aim = resolver, question, aim
 
     def glance(self, row: Row, desk: Desk) -> bool:
         """Answer from the only holder of the highest value given; return whether it did."""
         resolver, question = self._resolver, self.question
-        plan, now_ms = question.caller.plan, question.now_ms
-        told = resolver.told.get(row, plan, question.known, now_ms)
-        if told is None:
-            told = self._judged(unpack_record(row), row, plan)
+        aim, pid = self.aim, row[0]
+        told = aim.told
+        if told is None or told.row != row:
+            told = self._judged(unpack_record(row), row)
             if told is None:
                 return False
-        pid = row[0]
-        desk.seen.touch(pid, now_ms)
+        desk.seen.touch(pid, question.now_ms)
         journal = resolver.journal
         if journal.on:
             previous = question.previous
             if previous is not None:
                 previous = resolver.mpids.parse(previous)
-            journal.note(question, self.pool, self.keys, previous, pid)
+            journal.note(question, aim.pool, aim.keys, previous, pid)
         self.told(told)
         return True
 
-    def _judged(self, record: Record, row: Row, plan: Plan) -> Told | None:
+    def _judged(self, record: Record, row: Row) -> Told | None:
         """Return what the holder of the highest value given is told, or None where in doubt."""
-        resolver, question, keys = self._resolver, self.question, self.keys
+        resolver, question, keys = self._resolver, self.question, self.aim.keys
+        plan = question.caller.plan
         if record.flags & SHARED and competing(record, plan):
             return None  # being seen may decide a tie, and is written at once
         given = 0
@@ -80,9 +101,13 @@ class Known:
         logged_in, ephemeral = flags_of(has, plan)
         oldest = min(v.last_ms for v in record.values if keys.get(v.code) == v.key)
         told = Told(
-            row=row,
+            op=question.op,
+            pool=self.aim.pool,
             plan=plan,
             known=question.known,
+            keys=keys,
+            label=self.aim.label,
+            row=row,
             until_ms=oldest + VALUE_SEEN_MS,
             mpid=resolver.mpids.text(resolver.canonical(record)),
             logged_in=logged_in,
@@ -148,12 +173,10 @@ def ask_now(resolver: Resolver, question: Question) -> Answer | None:
     if find is None or only is None:
         return None
     if question.op in PLAIN and not (question.explain or question.read_only):
-        keys = ordinary(question.known, plan.folding, plan.blocked) or {}
-        pool = question.caller.pool(question.environment)
-        label = first_label(question.op, plan, pool, keys)
-        row = only([label])[0] if label is not None else None
-        if row is not None:
-            work = _Now(resolver, question, pool, keys)
+        wanted = aim(resolver, question, question.caller.pool(question.environment))
+        row = only([wanted.label])[0] if wanted is not None else None
+        if wanted is not None and row is not None:
+            work = _Now(resolver, question, wanted)
             if work.glance(row, desk):
                 return work.answer
     cleaned = clean(question.known, strict=True, folding=plan.folding, blocked=plan.blocked)

@@ -11,20 +11,24 @@ from collections.abc import Mapping
 import msgspec
 
 from onymous.rules.strategies import Plan
-from onymous.store.port import Row
+from onymous.store.port import Label, Row
 
-#: people remembered (a power of two), and for how long: what is erased stays in no memory
+#: answers remembered, and for how long: what is erased stays in no memory
 MOST_TOLD, TOLD_MS = 16_384, 120_000
-_PLACE = MOST_TOLD - 1
 
 
 class Told(msgspec.Struct):
     """An answer, and all it was made of."""
 
-    row: Row
+    op: str
+    pool: int
     plan: Plan
-    #: the identities as they were given
+    #: the identities as they were given, and as they are compared
     known: Mapping[str, object]
+    keys: dict[int, str]
+    #: the highest value given, and the row of its only holder
+    label: Label
+    row: Row
     #: until when it may be told: then it must be written again when a value was seen
     until_ms: int
     mpid: str
@@ -37,21 +41,31 @@ class Told(msgspec.Struct):
 
 
 class Memory:
-    """One place per number: who comes later takes it."""
+    """The latest answers by what was asked; too many at once, and all are forgotten."""
 
     def __init__(self) -> None:
-        self._places: list[Told | None] = [None] * MOST_TOLD
+        self._told: dict[int, Told] = {}
         self._until_ms = 0
 
-    def get(self, row: Row, plan: Plan, known: Mapping[str, object], now_ms: int) -> Told | None:
-        """Return the answer made from this very row for these identities under these rules."""
+    def get(
+        self, op: str, pool: int, plan: Plan, known: Mapping[str, object], now_ms: int
+    ) -> Told | None:
+        """Return what was told to the same question under these rules.
+
+        It may be told again if the only holder of `label` still has the same `row`.
+        """
         if now_ms > self._until_ms:
-            self._places, self._until_ms = [None] * MOST_TOLD, now_ms + TOLD_MS
-        told = self._places[row[0] & _PLACE]
-        if told is None or told.row != row or told.plan is not plan:
+            self._told, self._until_ms = {}, now_ms + TOLD_MS
+        try:
+            told = self._told.get(hash((op, pool, *known.values())))
+        except TypeError:
+            return None  # lists and objects are no identities
+        if told is None or told.plan is not plan or told.op != op or told.pool != pool:
             return None
         return told if told.known == known and told.until_ms >= now_ms else None
 
     def put(self, told: Told) -> None:
         """Keep an answer."""
-        self._places[told.row[0] & _PLACE] = told
+        if len(self._told) >= MOST_TOLD:
+            self._told.clear()
+        self._told[hash((told.op, told.pool, *told.known.values()))] = told

@@ -6,9 +6,8 @@ import asyncio
 
 from onymous.app import Core
 from onymous.flows.answers import Answer, Question
-from onymous.flows.glance import Known, answer_of, first_label
+from onymous.flows.glance import Aim, Known, aim, answer_of
 from onymous.flows.told import Told
-from onymous.rules.identifiers import ordinary
 
 
 class _Asked(Known):
@@ -16,8 +15,8 @@ class _Asked(Known):
 
     __slots__ = ("_future",)
 
-    def __init__(self, core: Core, question: Question, pool: int, keys: dict[int, str]) -> None:
-        super().__init__(core.resolver, question, pool, keys)
+    def __init__(self, core: Core, question: Question, wanted: Aim) -> None:
+        super().__init__(core.resolver, question, wanted)
         self._future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
     def told(self, told: Told) -> None:
@@ -35,14 +34,11 @@ class _Asked(Known):
 
 async def at_a_glance(core: Core, question: Question) -> Answer:
     """Ask an identify or login; what is unusual about it goes the ordinary way."""
-    plan = question.caller.plan
-    keys = ordinary(question.known, plan.folding, plan.blocked)
-    pool = question.caller.pool(question.environment)
-    label = first_label(question.op, plan, pool, keys) if keys else None
-    if label is None or keys is None:
+    wanted = aim(core.resolver, question, question.caller.pool(question.environment))
+    if wanted is None:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         core.resolver.ask(question, future.set_result)
         return await future
-    asked = _Asked(core, question, pool, keys)
-    core.desk.submit_glance(asked, label)
+    asked = _Asked(core, question, wanted)
+    core.desk.submit_glance(asked, wanted.label)
     return await asked.answer()

@@ -14,12 +14,11 @@ from collections.abc import Callable
 import msgspec
 
 from onymous.flows.answers import Answer, Question
-from onymous.flows.glance import PLAIN, Known, first_label
+from onymous.flows.glance import PLAIN, Aim, Known, aim
 from onymous.flows.identity import Resolver
 from onymous.flows.told import Told
 from onymous.limits import Bounds, Trusted
 from onymous.rules.errors import Refusal
-from onymous.rules.identifiers import ordinary
 from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Headers, client_address
 from onymous.web.guard import Guard
@@ -80,21 +79,19 @@ class Glances:
         question = self._question(op, who, request.body)
         if question is None:
             return False
-        plan, pool = who.caller.plan, who.caller.pool(question.environment)
-        keys = ordinary(question.known, plan.folding, plan.blocked)
-        label = first_label(op, plan, pool, keys) if keys else None
-        if label is None or keys is None:
+        wanted = aim(self.resolver, question, who.caller.pool(question.environment))
+        if wanted is None:
             return False
         if question.request_id is not None and self.resolver.recent.knows(question):
             return False  # a repeat
         address = client_address(self._trusted, request.client, headers)
-        asked = _Asked(self, request, who, address, question, pool, keys)
+        asked = _Asked(self, request, who, address, question, wanted)
         try:
             self.guard.check(address, headers, who, op, question.known)
         except Refusal as refusal:
             asked.reply(refused(refusal, question.request_id))
         else:
-            self.resolver.desk.submit_glance(asked, label)
+            self.resolver.desk.submit_glance(asked, wanted.label)
         return True
 
     def _question(self, op: str, who: Credentials, body: bytes) -> Question | None:
@@ -138,11 +135,9 @@ class _Asked(Known):
         who: Credentials,
         address: str,
         question: Question,
-        pool: int,
-        keys: dict[int, str],
+        wanted: Aim,
     ) -> None:
-        self._resolver, self.question = glances.resolver, question
-        self.pool, self.keys = pool, keys
+        self._resolver, self.question, self.aim = glances.resolver, question, wanted
         self._glances, self._request, self._who, self._address = glances, request, who, address
         self._began = time.perf_counter() if glances.timed() else 0.0
 
