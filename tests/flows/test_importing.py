@@ -58,6 +58,25 @@ def person(line: int, at: int | None = None, **known: str) -> Ready:
     return line, {"user_identities": known, "user_attributes": attributes}, at
 
 
+async def test_every_row_of_a_file_is_in_the_journal(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        rows = [person(n, customerid=str(n), email=f"p{n}@x.io") for n in range(1, 301)]
+        await load(it, rows)
+        core = it.server.core
+        # nothing waits to be written: what a crash would take
+        assert not core.journal.held
+        told = "SELECT op, count, body FROM journal WHERE op = 'feed' ORDER BY id"
+        async with core.store.read() as session:
+            first = await session.rows(told)
+        assert len(first) == 300
+        # the same said again, found or made, is one entry
+        await load(it, rows, name=b"another file")
+        await core.journal.flush(core.store)
+        async with core.store.read() as session:
+            again = await session.rows(told)
+        assert [(row[1], bytes(row[2])) for row in again] == [(2, bytes(r[2])) for r in first]
+
+
 async def test_a_crm_file_joins_the_profiles_of_the_app(place: Any, tmp_path: pathlib.Path) -> None:
     async with running(place, tmp_path) as it:
         anna = await who_is(it, customerid="1")

@@ -61,6 +61,33 @@ async def test_a_claim_left_behind_does_not_block(store: Store) -> None:
     assert pids(await see(store, Probe(POOL, {LOGIN: "a"}))) == [1]
 
 
+async def test_one_of_many_claims_left_behind_does_not_block(store: Store, place: Place) -> None:
+    """And while it is sorted out, whoever wants one of them too still waits."""
+    values = [(slot(POOL, LOGIN), f"v{n}") for n in range(600)]
+    async with store.write("leave") as tx:
+        await tx.run("INSERT INTO claim (slot, value) VALUES (?, ?)", *values[300])
+    async with opened(place.store()) as other:
+        held: list[str] = []
+
+        async def second() -> None:
+            async with other.write("second") as tx:
+                await tx.held(values[299:301])
+                held.append("second")
+
+        async with store.write("first") as tx:
+            assert await tx.held(values) == set()
+            task = asyncio.create_task(second())
+            await asyncio.sleep(0.2)
+            assert held == []
+            await add(tx, record(1, {LOGIN: "v7"}))
+            held.append("first")
+        await task
+        assert held == ["first", "second"]
+    left = 1 if place.engine == "sqlite" else 0  # which has one writer, and asks for no claims
+    async with store.read() as session:
+        assert await session.rows("SELECT count(*) FROM claim") == [(left,)]
+
+
 async def test_finding_twice_in_a_transaction_sees_its_own_writes(store: Store) -> None:
     async with store.write("twice") as tx:
         await tx.find([Probe(POOL, {LOGIN: "a", DEVICE: "d"})])

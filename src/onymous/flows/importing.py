@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 
-from onymous.flows.answers import Question
 from onymous.flows.desk import MOST_TOGETHER, MOST_TRIES, Work
 from onymous.flows.dry_run import DryRun
 from onymous.flows.events import MOST_BYTES, Events
@@ -30,7 +29,7 @@ from onymous.store.packing import slot
 from onymous.store.port import LostRace, Store, StoreError, Transaction
 
 #: rows of one transaction
-TOGETHER = 2_048
+TOGETHER = 4_096
 #: bytes of rows that wait for their piece
 MOST_HELD = 8 << 20
 _encode = msgspec.json.Encoder().encode
@@ -92,6 +91,8 @@ class Importer:
             size += len(self._waiting[-1].body)
             if len(self._waiting) >= TOGETHER or size >= MOST_HELD:
                 size = 0
+                # beside the piece under way
+                await self._pack(self._waiting)
                 await self._settled()
                 # the next rows are read while these are written
                 some, self._waiting = self._waiting, []
@@ -225,7 +226,7 @@ class Importer:
         piece.new = [row for row, new in found if new and row.newcomer is not None]
         self._sort(piece)
         some = [row.newcomer for row in piece.new if row.newcomer is not None]
-        piece.pids = await welcome(tx, self._place, some)
+        await welcome(tx, self._place, some, self._events.resolver.journal.on)
         if piece.works:
             working = await self._events.resolver.desk.decide(tx, list(piece.works), failed)
             if failed:
@@ -266,23 +267,9 @@ class Importer:
         report = self.report
         report.applied += len(piece.new)
         report.created += len(piece.new)
-        self._note(piece)
         for work in piece.works:
             work.finish()
         self.report.count(piece.rejected)
-
-    def _note(self, piece: _Piece) -> None:
-        """Note newcomers in the journal; the works note themselves."""
-        journal, place = self._events.resolver.journal, self._place
-        if not journal.on:
-            return
-        environment = "development" if self._job.development else "production"
-        question = Question(
-            op="feed", caller=place.caller, environment=environment, known={}, now_ms=place.now_ms
-        )
-        for row, pid in zip(piece.new, piece.pids, strict=True):
-            if row.newcomer is not None:
-                journal.note(question, place.pool, row.newcomer.keys, None, pid)
 
     def _taken(self, taken: Taken) -> None:
         for note in taken.notes:
@@ -316,7 +303,6 @@ class _Piece:
         #: how many of the rows this piece takes
         self.count = len(rows)
         self.new: list[Row] = []
-        self.pids: list[int] = []
         self.works: dict[Take, Row] = {}
         self.rejected: list[Rejected] = []
 

@@ -7,6 +7,7 @@ identities, so it is kept for a while only, goes with a person's erasure, and ca
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from onymous.store.port import Row, Session, Store
 from onymous.store.sql import CONFLICT_DROP, CONFLICTS
 
 _encode = msgspec.msgpack.Encoder().encode
+_blake2b = hashlib.blake2b
 #: entries held between two flushes; of more, new ones are left out and counted
 MOST_HELD = 30_000
 #: request ids held between two flushes; of more, the later ones cannot be explained afterwards
@@ -213,6 +215,23 @@ def _row(key: _Key, item: _Held) -> tuple[object, ...]:
         item.count,
         _encode(body),
     )
+
+
+def fresh_rows(
+    pool: int, where: tuple[int, int], now_ms: int, people: Iterable[tuple[dict[int, str], int]]
+) -> list[tuple[object, ...]]:
+    """Return the entries of feed rows that made somebody: (values by type code, number) of each.
+
+    The same as noting each and writing it; nobody can have said this before.
+    """
+    workspace, source = where
+    out: list[tuple[object, ...]] = []
+    for keys, pid in people:
+        key = (pool, "feed", source, False, *keys, *keys.values(), pid)
+        digest = _blake2b(_encode(key), digest_size=16).digest()
+        body = _encode((keys, None, False, pid, (), None))
+        out.append((digest, pool, "feed", workspace, source, now_ms, now_ms, 1, body))
+    return out
 
 
 def request_digest(request_id: str) -> bytes:

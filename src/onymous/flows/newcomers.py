@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from onymous.flows.identity import CODE_OF, NAME_OF, lookup_keys
+from onymous.flows.journal import fresh_rows
 from onymous.flows.tenants import Caller
-from onymous.rules.identifiers import clean
+from onymous.rules.identifiers import clean, ordinary
 from onymous.rules.identity import is_person
 from onymous.rules.ledger import ATTACHED, CREATED, Change, Entry
 from onymous.rules.records import KNOWN
@@ -26,8 +27,12 @@ from onymous.store.port import Transaction
 _encode = msgspec.msgpack.Encoder().encode
 #: ledger entries named by one job
 MOST_NAMED = 512
-#: a new record begins with this change
-_MADE = Change(CREATED)
+#: a new record begins with this change, packed as all are: a `Change` as a tuple
+_MADE = msgspec.structs.astuple(Change(CREATED))
+#: spellings of values that are compared as they came
+_AS_GIVEN: dict[str, str] = {}
+#: what follows the changes of an `Entry` that says no more
+_REST = msgspec.structs.astuple(Entry("feed", 0, 0, None, []))[5:]
 
 
 #: (slot, value) of what a row is looked up by
@@ -66,13 +71,19 @@ def newcomer(place: Place, raw: Mapping[str, Any], at_ms: int) -> Newcomer | Non
     if person is None or type(given) is not dict or caller.strict_uac:
         return None
     plan = caller.plan
-    cleaned = clean(given, strict=False, folding=plan.folding, blocked=plan.blocked)
-    if cleaned.skipped or not cleaned.keys or len(cleaned.keys) > place.max_values:
+    keys, spelling = ordinary(given, plan.folding, plan.blocked), _AS_GIVEN
+    # values that are compared as they came, in type order: what most rows of most files say
+    if keys is None or [*keys.values()] != [*given.values()]:
+        cleaned = clean(given, strict=False, folding=plan.folding, blocked=plan.blocked)
+        if cleaned.skipped:
+            return None
+        keys = {CODE_OF[name]: key for name, key in cleaned.keys.items()}
+        spelling = cleaned.spelling
+    if not keys or len(keys) > place.max_values:
         return None
-    keys = {CODE_OF[name]: key for name, key in cleaned.keys.items()}
     base = place.pool * SLOTS
     looked = [(base + code, key) for code, key in lookup_keys(keys, plan).items()]
-    return Newcomer(keys, cleaned.spelling, looked, person, at_ms) if looked else None
+    return Newcomer(keys, spelling, looked, person, at_ms) if looked else None
 
 
 async def strangers(tx: Transaction, looked: Sequence[Looked]) -> list[bool]:
@@ -87,8 +98,10 @@ async def strangers(tx: Transaction, looked: Sequence[Looked]) -> list[bool]:
     return [bool(some) and meets_nobody(some) for some in looked]
 
 
-async def welcome(tx: Transaction, place: Place, some: Sequence[Newcomer]) -> list[int]:
-    """Write newcomers that meet nobody, and return their numbers."""
+async def welcome(
+    tx: Transaction, place: Place, some: Sequence[Newcomer], journal: bool
+) -> list[int]:
+    """Write newcomers that meet nobody, into the journal too, and return their numbers."""
     if not some:
         return []
     pids = await tx.numbers("pid", len(some))
@@ -101,6 +114,11 @@ async def welcome(tx: Transaction, place: Place, some: Sequence[Newcomer]) -> li
     workspace = place.caller.workspace
     persons = [(pid, workspace, place.now_ms, n.person) for pid, n in zip(pids, some, strict=True)]
     await tx.append(history_sql.PERSON_NEW, persons)
+    if journal:
+        people = [(n.keys, pid) for n, pid in zip(some, pids, strict=True)]
+        where = (workspace, place.caller.input)
+        noted = fresh_rows(place.pool, where, place.now_ms, people)
+        await tx.append(history_sql.JOURNAL_NEW, noted)
     for start in range(0, len(numbers), MOST_NAMED):
         named = _encode(numbers[start : start + MOST_NAMED])
         await tx.run(sql.JOB_ADD, "identity_changed", place.now_ms, named)
@@ -115,21 +133,24 @@ def _made(
 ) -> tuple[_Rows, _Rows, _Rows]:
     """Return the rows of records, of what they are looked up by, and of the ledger."""
     now, caller, plan = place.now_ms, place.caller, place.caller.plan
-    workspace, source, unique = caller.workspace, caller.input, plan.unique
-    base, profiles, identities, entries = place.pool * SLOTS, _Rows(), _Rows(), _Rows()
+    workspace, source, unique, pool = caller.workspace, caller.input, plan.unique, place.pool
+    base, profiles, identities, entries = pool * SLOTS, _Rows(), _Rows(), _Rows()
+    flags: dict[int, int] = {}
     for pid, seq, n in zip(pids, numbers, some, strict=True):
         shown, mask, values, changes = n.spelling, 0, [], [_MADE]
         for code, key in n.keys.items():
             text = shown.get(NAME_OF[code]) if shown else None
             bit = 1 << code
             mask |= bit
-            # a `Value`, as it is packed
+            # a `Value` and a `Change`, as they are packed
             values.append((code, key, text, now, now, workspace, source))
-            changes.append(Change(ATTACHED, code, key, text))
+            changes.append((ATTACHED, code, key, text, None))
             identities.append((base + code, key, 0 if unique & bit else pid, pid, None))
-        flags = KNOWN if is_person(mask, plan) else 0
-        profiles.append((pid, place.pool, now, now, flags, None, _encode(values)))
-        entry = Entry("feed", workspace, source, None, changes)
+        flag = flags.get(mask)
+        if flag is None:
+            flag = flags[mask] = KNOWN if is_person(mask, plan) else 0
+        profiles.append((pid, pool, now, now, flag, None, _encode(values)))
+        entry = ("feed", workspace, source, None, changes, *_REST)
         entries.append((seq, pid, now, _encode(entry)))
     # in the order of their key they are written the faster
     identities.sort()

@@ -6,6 +6,7 @@ Whatever else a row says is left to the ordinary way (rules/events.py, rules/pro
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,8 +44,23 @@ def plain_person(raw: Mapping[str, Any], input_id: int, now_ms: int, at_ms: int)
         if name is None or name in attributes:
             return None
         attributes[name] = (value, at_ms)
+    if at_ms == now_ms:
+        before, after = _around(now_ms, input_id)
+        return b"".join((before, _encode(attributes), after))
     person = _NOBODY.copy()
     person[:3] = at_ms, at_ms, now_ms
     person[_ATTRIBUTES] = attributes
     person[_INPUTS] = {input_id: (at_ms, at_ms)}
     return _encode(person)
+
+
+@functools.lru_cache(16)
+def _around(now_ms: int, input_id: int) -> tuple[bytes, bytes]:
+    """Return what stands around the attributes of a person that is of now, packed."""
+    person = _NOBODY.copy()
+    person[:3] = now_ms, now_ms, now_ms
+    person[_INPUTS] = {input_id: (now_ms, now_ms)}
+    parts = [_encode(field) for field in person]
+    # an array of 16 to 65,535 things
+    start = b"\xdc" + len(parts).to_bytes(2, "big")
+    return start + b"".join(parts[:_ATTRIBUTES]), b"".join(parts[_ATTRIBUTES + 1 :])

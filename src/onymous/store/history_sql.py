@@ -180,6 +180,11 @@ JOURNAL_ADD = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE"
     " SET last = excluded.last, count = journal.count + excluded.count, body = excluded.body"
 )
+#: of somebody just made
+JOURNAL_NEW = (
+    "INSERT INTO journal (digest, pool, op, workspace, input, first, last, count, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 JOURNAL = "id, pool, op, workspace, input, first, last, count, body"
 JOURNAL_AFTER = f"SELECT {JOURNAL} FROM journal WHERE id > ? ORDER BY id LIMIT ?"
 #: in the order they came first

@@ -31,6 +31,7 @@ from onymous.store.pool import Connection, Pool, explained
 from onymous.store.port import Found, Kept, Label, LostRace, Probe, Row, StoreError
 from onymous.store.postgres_sql import (
     CLAIM,
+    CLAIM_MANY,
     FEW_CLAIMS,
     HELD,
     LOCK,
@@ -176,6 +177,14 @@ class PostgresTransaction(PostgresSession):
             if not missing:
                 return
             slots, values = [c[0] for c in missing], [c[1] for c in missing]
+            if len(missing) > FEW_CLAIMS:
+                done = await self._connection.execute(CLAIM_MANY, slots, values)
+                if done == f"INSERT 0 {len(missing)}":
+                    self._claims.update(missing)
+                    return
+                # what was had now is nobody else's until the end, also while it is let go
+                await self._connection.execute(UNCLAIM, slots, values)
+                continue
             rows = await self._connection.fetch(CLAIM, slots, values)
             self._claims.update((row[0], row[1]) for row in rows)
             if len(rows) < len(missing):
