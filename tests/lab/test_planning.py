@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import random
+import subprocess
+import sys
+import tempfile
 from collections import Counter
 from typing import Any
 
@@ -15,6 +18,7 @@ from tests.web.serving import Running, running
 from onymous.commands.reresolving import carry_over, undo_rules
 from onymous.flows.configure import parse
 from onymous.lab.reresolve import Past, folded, planned
+from onymous.lab.throwaway import throwaway
 from onymous.rules.grouping import Groups, Numbers
 from onymous.rules.reresolving import Move, Part, plan_moves
 from onymous.rules.strategies import Plan, compile_plan
@@ -67,9 +71,9 @@ def plain(parts: list[Part]) -> Counter[Any]:
     return Counter(frozenset(map(told, part.moves)) for part in parts)
 
 
-async def whole(it: Running, pool: int, plan: Plan, folder: pathlib.Path) -> list[Part]:
+async def whole(it: Running, pool: int, plan: Plan) -> list[Part]:
     """Plan everybody at once."""
-    with contextlib.closing(Scratch(folder / "whole")) as scratch:
+    with contextlib.closing(Scratch()) as scratch:
         past = Past(it.server.core, pool, plan, scratch)
         await past.replay(lambda n: None)
         await past.take_records()
@@ -92,7 +96,7 @@ async def test_group_by_group_is_as_at_once(
         async with planned(it.server.core, pool, plan, lambda n: None) as parts:
             apart = list(parts)
             assert plain(list(parts)) == plain(apart)  # as often as wanted
-        assert plain(apart) == plain(await whole(it, pool, plan, tmp_path))
+        assert plain(apart) == plain(await whole(it, pool, plan))
         assert plain(apart) or new == "link"
 
 
@@ -112,3 +116,26 @@ async def test_who_shares_a_tablet_is_nobody_elses(place: Any, tmp_path: pathlib
         await undo_rules(core, carried.change, actor(), 0.0, keep_later=False)
         after = await people(it, pool)
         assert {p: v for p, v in after.items() if v[0] or p in before} == before
+
+
+def test_what_a_killed_rehearsal_left_goes_with_the_next(
+    tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = (
+        "import sys, os, signal\n"
+        "from onymous.lab.throwaway import throwaway\n"
+        "with throwaway() as folder:\n"
+        "    open(folder + '/values', 'w').close()\n"
+        "    print(folder, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    words = [sys.executable, "-c", script]
+    told = subprocess.run(words, env={"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, check=False)
+    left = pathlib.Path(told.stdout.decode().strip())
+    assert (left / "values").exists() and left.parent == tmp_path
+    with throwaway() as mine:
+        assert not left.exists()
+        with throwaway():  # one that is in use stays
+            assert pathlib.Path(mine).exists()
+    assert not [*tmp_path.iterdir()]

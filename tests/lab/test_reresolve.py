@@ -132,7 +132,7 @@ async def test_what_was_predicted_happens_and_can_be_undone(
         await live(it, 7, 80)
         before, rows = await people(it, pool), await lookups(it)
         plan = compile_plan(parse(document(new))[0].scopes["others"])
-        with contextlib.closing(Scratch(tmp_path / "plan")) as scratch:
+        with contextlib.closing(Scratch()) as scratch:
             past = Past(core, pool, plan, scratch)
             await past.replay(lambda n: None)
             nodes = [row[0] for row in scratch.rows(scratch_sql.NODES)]

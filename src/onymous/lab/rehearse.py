@@ -7,7 +7,6 @@ requests found: who would become one person, who would become two, and which ide
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
@@ -27,6 +26,7 @@ from onymous.lab.rehearsed import (
     decided_by,
     told,
 )
+from onymous.lab.throwaway import throwaway
 from onymous.rules.errors import Refusal
 from onymous.rules.grouping import Numbers
 from onymous.rules.identifiers import BY_CODE, clean, clean_value
@@ -102,7 +102,7 @@ async def _replayed(
     since_ms: int,
     progress: Callable[[int], None],
 ) -> Grouping:
-    with tempfile.TemporaryDirectory(prefix="onymous-rehearsal-") as folder:
+    with throwaway() as folder:
         flags = {"store": f"sqlite:{folder}/store", "journal": False}
         async with running(load(flags, environ={})) as stage:
             replay = Replay(stage, plan)

@@ -7,10 +7,9 @@ request are planned apart, so that memory does not grow with a scope.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-import pathlib
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from operator import itemgetter
@@ -21,6 +20,7 @@ from onymous.app import Core, running
 from onymous.flows.carrying import pool_pages
 from onymous.flows.journal import Noted
 from onymous.lab.rehearse import Replay, journal_of
+from onymous.lab.throwaway import throwaway
 from onymous.rules.grouping import Groups
 from onymous.rules.identifiers import BY_CODE, Folding, clean_value
 from onymous.rules.records import Record, Value
@@ -62,16 +62,12 @@ async def planned(
     core: Core, pool: int, plan: Plan, progress: Callable[[int], None]
 ) -> AsyncIterator[Parts]:
     """Plan the moves that carry a pool over to new rules; the plan lies in a file until the end."""
-    with tempfile.TemporaryDirectory(prefix="onymous-rules-") as folder:
-        scratch = Scratch(pathlib.Path(folder, "plan"))
-        try:
-            past = Past(core, pool, plan, scratch)
-            await past.replay(progress)
-            await past.take_records()
-            past.plan_all()
-            yield Parts(scratch)
-        finally:
-            scratch.close()
+    with contextlib.closing(Scratch()) as scratch:
+        past = Past(core, pool, plan, scratch)
+        await past.replay(progress)
+        await past.take_records()
+        past.plan_all()
+        yield Parts(scratch)
 
 
 def folded(value: Value, plan: Plan) -> str:
@@ -95,7 +91,7 @@ class Past:
         """Replay the journal in a throw-away store and keep whom it ended with."""
         core = self._core
         await core.journal.flush(core.store)
-        with tempfile.TemporaryDirectory(prefix="onymous-rehearsal-") as folder:
+        with throwaway() as folder:
             flags = {"store": f"sqlite:{folder}/store", "journal": False}
             async with running(load(flags, environ={})) as stage:
                 replay = Replay(stage, self._plan, why=False, found=self._found)

@@ -1,8 +1,7 @@
-"""A throw-away file for what does not fit memory: nobody else sees it, a crash may spoil it."""
+"""A file without a name for what does not fit memory: nobody else sees it, and it goes with us."""
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import apsw
@@ -15,10 +14,10 @@ _CACHED = 16 << 20
 
 
 class Scratch:
-    """Tables of `scratch_sql` in a new file."""
+    """Tables of `scratch_sql`; the engine removes the file as soon as it is opened."""
 
-    def __init__(self, path: pathlib.Path) -> None:
-        self._db = db = apsw.Connection(str(path))
+    def __init__(self) -> None:
+        self._db = db = apsw.Connection("")
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
             db.execute(f"PRAGMA {pragma}")
         db.execute(f"PRAGMA cache_size = -{_CACHED >> 10}")
