@@ -48,6 +48,28 @@ async def lived(it: Running) -> tuple[Any, int]:
     return caller, caller.pool("production")
 
 
+async def test_a_split_that_only_a_repeat_shows_is_listed(
+    place: Any, tmp_path: pathlib.Path
+) -> None:
+    """A phone is somebody nobody knows, logs in, and is seen again with its number alone."""
+    async with running(place, tmp_path) as it:
+        core = it.server.core
+        for _ in range(2):
+            visit = await ask(it, ios_idfv="phone")
+            assert await ask(it, email="a@x.io", ios_idfv="phone") == visit
+        assert await ask(it, ios_idfv="phone") == visit
+        await core.journal.flush(core.store)
+        caller = core.directory.find("stranger-api-key")
+        assert caller is not None
+        pool, wider = caller.pool("production"), compile_plan(WIDER)
+        found = await rehearse(core, "others", pool, caller.plan, wider, 0, lambda n: None)
+        assert (found.requests, found.merges, found.splits) == (2, 0, 1)
+        (split,) = found.listed
+        assert split.people == [visit] and split.into == 2
+        again = await rehearse(core, "others", pool, wider, wider, 0, lambda n: None)
+        assert (again.merges, again.splits) == (0, 0)
+
+
 async def test_what_changes_and_what_does_not(place: Any, tmp_path: pathlib.Path) -> None:
     async with running(place, tmp_path) as it:
         caller, pool = await lived(it)
@@ -55,7 +77,8 @@ async def test_what_changes_and_what_does_not(place: Any, tmp_path: pathlib.Path
         steps: list[int] = []
         same = await rehearse(core, "others", pool, caller.plan, caller.plan, 0, steps.append)
         assert (same.merges, same.splits, same.requests) == (0, 0, 4)
-        assert len(steps) == 8
+        # under both rules: four, two of which came again
+        assert len(steps) == 12
         wider = compile_plan(WIDER)
         found = await rehearse(core, "others", pool, caller.plan, wider, 0, steps.append)
         assert (found.people_before, found.people_after) == (3, 2)

@@ -7,7 +7,8 @@ identities, so it is kept for a while only, goes with a person's erasure, and ca
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +28,8 @@ MOST_HELD = 30_000
 MOST_ASKED = 10_000
 #: rows written in one transaction
 TOGETHER = 128
+#: rows whose times are read at once
+TIMES = 20_000
 #: an erasure looks once more after what other processes wrote behind
 LATE_MS = 60_000
 
@@ -239,12 +242,34 @@ def request_digest(request_id: str) -> bytes:
     return hashlib.blake2b(request_id.encode("utf-8", "replace"), digest_size=16).digest()
 
 
-async def read_journal(
-    session: Session, pool: int, since_ms: int, after: tuple[int, int], limit: int
-) -> list[Noted]:
-    """Return requests of a pool in the order they came first, after (first, id)."""
-    rows = await session.rows(sql.JOURNAL_OF, pool, since_ms, after[0], after[0], after[1], limit)
-    return [noted(row) for row in rows]
+async def when_noted(session: Session, pool: int, since_ms: int) -> array[int]:
+    """Return the numbers of a pool's requests in the order of time.
+
+    A request that came again stands twice: when it came first, and, below zero, when it came last.
+    """
+    numbers, times, after = array("q"), array("q"), 0
+    while rows := await session.rows(sql.JOURNAL_TIMES, after, pool, since_ms, TIMES):
+        after = rows[-1][0]
+        for number, first, last, count in rows:
+            numbers.append(number)
+            times.append(first)
+            if count > 1:
+                numbers.append(-number)
+                times.append(last)
+    order = sorted(range(len(times)), key=times.__getitem__)
+    return array("q", (numbers[place] for place in order))
+
+
+async def noted_ones(session: Session, numbers: Sequence[int]) -> list[Noted]:
+    """Return requests by number, without erased ones; one below zero as it came last."""
+    found = await session.each(sql.JOURNAL_BY_ID, [(abs(number),) for number in numbers])
+    out = []
+    for number, rows in zip(numbers, found, strict=True):
+        for item in map(noted, rows):
+            if number < 0:
+                item.id, item.first_ms = number, item.last_ms
+            out.append(item)
+    return out
 
 
 def noted(row: Row) -> Noted:

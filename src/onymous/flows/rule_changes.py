@@ -19,6 +19,12 @@ async def moved_since(session: Session, change: int) -> int | None:
     return max(standing, default=None)
 
 
+async def changed_last(session: Session, scope: int) -> int:
+    """Return when a scope's past was last given other rules, or taken back from them; or 0."""
+    rows = await session.rows(rules_sql.CHANGE_LAST, scope)
+    return max((at for at in rows[0] if at is not None), default=0)
+
+
 async def undisturbed(session: Session, scope: int, config: ScopeConfig) -> bool:
     """Return whether a scope has these rules, and no join or split goes on."""
     rows = await session.rows(scopes_sql.SCOPE_CONFIG, scope)

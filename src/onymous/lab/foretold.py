@@ -135,7 +135,7 @@ class _Judge:
 
     def people(self, pair: tuple[int, int], *, signed_in: bool = False) -> set[str]:
         """Return who truly made the requests of a record that went to a record."""
-        names = (n for entry in self._found.shown[pair] for n in self._entries.get(entry, ()))
+        names = (n for entry in self._found.shown[pair] for n in self._entries.get(abs(entry), ()))
         true = (self._truth[name] for name in names)
         return {t.person for t in true if t.signed_in or not signed_in}
 
@@ -181,7 +181,8 @@ class _Real:
         seen: tuple[set[str], set[str]] = (set(), set())
 
         def happens(side: int, pairs: Iterable[tuple[int, int]]) -> bool:
-            names = [n for p in pairs for entry in found.shown[p] for n in entries.get(entry, ())]
+            shown = [abs(entry) for pair in pairs for entry in found.shown[pair]]
+            names = [name for entry in shown for name in entries.get(entry, ())]
             some = self._several(side, names)
             seen[side].update(some)
             return bool(some)

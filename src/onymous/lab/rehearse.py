@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Callable
 from onymous.app import Core, running
 from onymous.flows.answers import Answer, Question
 from onymous.flows.identity import CODE_OF, NAME_OF, Resolve
-from onymous.flows.journal import Noted, read_journal
+from onymous.flows.journal import Noted, noted_ones, when_noted
 from onymous.flows.loading import all_records
 from onymous.flows.modify import Wanted, change_identities
+from onymous.flows.rule_changes import changed_last
 from onymous.flows.tenants import Caller
 from onymous.lab.rehearsed import (
     SHARED,
@@ -41,15 +42,16 @@ TOGETHER = 256
 
 
 async def journal_of(core: Core, pool: int, since_ms: int) -> AsyncIterator[list[Noted]]:
-    """Yield the journal of a pool in order, in pages."""
-    after = (0, 0)
-    while True:
+    """Yield the journal of a pool in the order of time, in pages.
+
+    A request that came again is there twice, the second time with its number below zero.
+    """
+    async with core.store.read() as session:
+        numbers = await when_noted(session, pool, since_ms)
+    for start in range(0, len(numbers), PAGE):
         async with core.store.read() as session:
-            rows = await read_journal(session, pool, since_ms, after, PAGE)
-        if not rows:
-            return
-        after = (rows[-1].first_ms, rows[-1].id)
-        yield rows
+            page = await noted_ones(session, numbers[start : start + PAGE])
+        yield page
 
 
 async def rehearse(
@@ -82,15 +84,26 @@ async def compared(
     single = plans[0].login | plans[0].unique | plans[1].login | plans[1].unique
     before = await _replayed(core, pool, plans[0], single, since_ms, progress)
     after = await _replayed(core, pool, plans[1], single, since_ms, progress)
-    now = await _people_now(core, pool, since_ms)
+    now = await _people_now(core, pool, since_ms, before)
     return Comparison(before, after, now, core.mpids.text, reveal)
 
 
-async def _people_now(core: Core, pool: int, since_ms: int) -> dict[int, int]:
-    """Return request -> record it was answered with, to name people by today's MPIDs."""
+async def _people_now(core: Core, pool: int, since_ms: int, before: Grouping) -> dict[int, int]:
+    """Return request -> record it was answered with, to name people by today's MPIDs.
+
+    What came again found the same person under today's rules, or it were another request of the
+    journal. Where the replay knows better, because it does not know what lay between, it is let go.
+    """
     out: dict[int, int] = {}
+    async with core.store.read() as session:
+        changed_ms = await changed_last(session, pool // 2)
     async for page in journal_of(core, pool, since_ms):
-        out |= {item.id: item.body.pid for item in page if item.body.pid is not None}
+        for item in page:
+            if item.body.pid is not None:
+                out[item.id] = item.body.pid
+            people, first = before.people, before.people.get(-item.id)
+            if item.id < 0 and item.last_ms >= changed_ms and people.get(item.id) != first:
+                people.pop(item.id, None)
     return out
 
 

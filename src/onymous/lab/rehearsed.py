@@ -40,7 +40,7 @@ Pair = tuple[int, str]
 class Grouping(msgspec.Struct):
     """Who is who after a replay: request -> person (a number of the replay), and how."""
 
-    #: in the order of the requests
+    #: in the order of the requests; one that came again once more, below zero
     people: dict[int, int] = {}
     #: request -> what found the person; absent: nothing did
     by: dict[int, Pair] = {}
@@ -283,7 +283,7 @@ def told(found: Comparison, scope: str, environment: str) -> Rehearsal:
     return Rehearsal(
         scope=scope,
         environment=environment,
-        requests=len(before.people),
+        requests=sum(request > 0 for request in before.people),
         people_before=len(set(before.people.values())),
         people_after=len(set(after.people.values())),
         known_before=len(before.known),

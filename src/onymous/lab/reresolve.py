@@ -118,7 +118,7 @@ class Past:
         evidence, origins = [], []
         for item in page:
             body = item.body
-            if body.pid is None:
+            if body.pid is None or item.id < 0:
                 continue
             pairs = [*body.keys.items()]
             pairs += [(code, new) for code, _, new in body.changes if new is not None]

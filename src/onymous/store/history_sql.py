@@ -187,10 +187,9 @@ JOURNAL_NEW = (
 )
 JOURNAL = "id, pool, op, workspace, input, first, last, count, body"
 JOURNAL_AFTER = f"SELECT {JOURNAL} FROM journal WHERE id > ? ORDER BY id LIMIT ?"
-#: in the order they came first
-JOURNAL_OF = (
-    f"SELECT {JOURNAL} FROM journal WHERE pool = ? AND last >= ? AND (first > ? OR (first = ?"
-    " AND id > ?)) ORDER BY first, id LIMIT ?"
+JOURNAL_TIMES = (
+    "SELECT id, first, last, count FROM journal WHERE id > ? AND pool = ? AND last >= ?"
+    " ORDER BY id LIMIT ?"
 )
 JOURNAL_BY_ID = f"SELECT {JOURNAL} FROM journal WHERE id = ?"
 JOURNAL_NUMBER = "SELECT id FROM journal WHERE digest = ?"

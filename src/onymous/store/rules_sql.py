@@ -18,6 +18,8 @@ SCOPES_SINCE = (
     " AND (s.source = r.scope OR s.target = r.scope)"
     " AND (s.id > r.scope_change OR (r.scope_change IS NULL AND s.at >= r.at)) ORDER BY s.id"
 )
+#: when a scope's rules were applied to history last, or taken back
+CHANGE_LAST = "SELECT max(at), max(undone) FROM rule_change WHERE scope = ?"
 CHANGE_UNDONE = "UPDATE rule_change SET undone = ?, undone_by = ? WHERE id = ?"
 
 STEP_ADD = (
