@@ -21,6 +21,7 @@ from onymous.flows.carrying import rule_changes
 from onymous.flows.detaching import Detaching
 from onymous.flows.finding import Finder
 from onymous.flows.former import former_names
+from onymous.flows.lifetime import Lifetime
 from onymous.flows.live import Live
 from onymous.flows.people import People
 from onymous.flows.scope_log import changes
@@ -77,8 +78,8 @@ def application(
     """Return the HTTP application of a started core."""
     s = core.settings
     bounds, limits = _limits(s)
-    auth = Authenticator(core.directory)
-    guard = Guard(limits)
+    auth, guard = Authenticator(core.directory), Guard(limits)
+    lifetime = Lifetime(core.store, core.resolver.desk.seen, s.profile_lifetime_days)
     identity = IdentityWeb(core.resolver, core.store, core.historian, auth, guard, bounds)
     platform = PlatformWeb(core.store, core.key, core.directory, core.tokens)
     table = routes(
@@ -89,7 +90,7 @@ def application(
         MergesWeb(core.merging, core.undoing, Ties(core.store, core.mpids), auth, bounds),
         ChangesWeb(core.changes, auth, ending),
         OAuthWeb(core.tokens),
-        ProfilesWeb(core.store, core.profiles, core.tokens, core.reads, limits),
+        ProfilesWeb(core.store, core.profiles, core.tokens, core.reads, limits, lifetime),
         ActivityWeb(core.activity, core.profiles, core.tokens, core.reads, core.directory),
         platform,
         ScopeChangesWeb(core.store, core.mpids, core.directory, platform),

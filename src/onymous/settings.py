@@ -64,6 +64,14 @@ TABLE: tuple[Setting, ...] = (
     Setting("value_requests_per_hour", int, 300, "key-only requests for one value and address", 0),
     Setting("address_profiles_per_hour", int, 2_000, "anonymous records one address may make", 0),
     Setting("replay_hours", int, 24, "how long repeats of a request get the same answer", 1, 720),
+    Setting(
+        "profile_lifetime_days",
+        int,
+        0,
+        "the Profile API knows nobody who was not heard of for so long; 0: for ever",
+        0,
+        36_500,
+    ),
     Setting("event_retention_days", int, 730, "how long batches are kept; 0: for ever", 0, 36_500),
     Setting("quarantine_days", int, 30, "how long batches set aside are kept", 1, 3_650),
     Setting("change_feed_table", bool, False, "write changes readable into a table for SQL"),
@@ -117,6 +125,7 @@ class Settings:
     value_requests_per_hour: int
     address_profiles_per_hour: int
     replay_hours: int
+    profile_lifetime_days: int
     event_retention_days: int
     quarantine_days: int
     change_feed_table: bool

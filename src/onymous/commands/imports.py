@@ -30,7 +30,7 @@ from onymous.flows.importing import Importer
 from onymous.flows.tenants import Caller
 from onymous.readers import FileProblem, lines, read, rows_of
 from onymous.rules.call_logs import calls, persons
-from onymous.rules.mapping import Column, batch_of, map_columns, time_of
+from onymous.rules.mapping import Column, batch_of, event_type_of, map_columns, time_of
 
 FORMATS = ("rows", "calls", "persons")
 
@@ -122,8 +122,10 @@ def _caller(core: Core, name: str) -> Caller:
 async def _one(core: Core, caller: Caller, path: pathlib.Path, options: _Options) -> Report:
     """Import one file; with `retry` only the rows an earlier run rejected."""
     target = options.rejects or path.with_name(path.name + SUFFIX)
-    ready = _ready(*_opened(path, options), options.format)
-    name, total = _name(path, options, caller)
+    rows, columns = _opened(path, options)
+    event = event_type_of(path.name, columns)
+    ready = _ready(rows, columns, options.format, event)
+    name, total = _name(path, options, caller, event)
     written = target
     if options.retry:
         must_exist(target)
@@ -180,7 +182,9 @@ def _opened(path: pathlib.Path, options: _Options) -> tuple[Iterator[dict[str, A
     return rows, map_columns(headers, options.mapping)
 
 
-def _ready(rows: Iterable[dict[str, Any]], columns: list[Column], format_: str) -> Iterator[Ready]:
+def _ready(
+    rows: Iterable[dict[str, Any]], columns: list[Column], format_: str, event: str
+) -> Iterator[Ready]:
     for line, row in enumerate(rows, 1):
         if format_ != "rows":
             for item, at in (calls if format_ == "calls" else persons)(row):
@@ -188,7 +192,7 @@ def _ready(rows: Iterable[dict[str, Any]], columns: list[Column], format_: str) 
         elif "!" in row:
             yield line, str(row["!"]), None
         else:
-            batch = batch_of(columns, row)
+            batch = batch_of(columns, row, event)
             stated = batch.pop("timestamp", None)
             at = time_of(stated) if stated is not None else None
             bad_time = stated is not None and at is None
@@ -206,7 +210,9 @@ def _only(ready: Iterator[Ready], wanted: Iterator[int]) -> Iterator[Ready]:
             row = next(wanted, None)
 
 
-def _name(path: pathlib.Path, options: _Options, caller: Caller) -> tuple[bytes, int | None]:
+def _name(
+    path: pathlib.Path, options: _Options, caller: Caller, event: str
+) -> tuple[bytes, int | None]:
     """Return the digest of a file and of what its columns mean, and how many rows it may have."""
     digest = hashlib.blake2b(digest_size=12)
     ends = 0
@@ -221,7 +227,7 @@ def _name(path: pathlib.Path, options: _Options, caller: Caller) -> tuple[bytes,
         options.development,
         options.replace_values,
     )
-    digest.update(json.dumps(facts).encode())
+    digest.update(json.dumps(facts).encode() + event.encode())
     return digest.digest(), rows_of(path, ends)
 
 

@@ -3,6 +3,9 @@
 A column is an identity where its name is one of its spellings (any case), or where the mapping
 says so; `mpid`, `environment` and `timestamp` mean themselves; every other column is a user
 attribute of its own name. Empty cells say nothing and delete nothing.
+
+Columns below `events.data.` make an event of each row; of which kind, the file's name says, or the
+columns do.
 """
 
 from __future__ import annotations
@@ -27,10 +30,26 @@ _OWN = {
     "events.data.timestamp_unixtime_ms": "timestamp",
 }
 _PREFIXES = ("user_identities.", "device_info.", "user_attributes.")
+_EVENT = "events.data."
+#: how names of files end that say what their rows are
+EVENT_FILES = {
+    "-custom_event": "custom_event",
+    "-commerce_event": "commerce_event",
+    "-screen_view": "screen_view",
+    "-eventless": "",
+}
+#: columns that say which kind of event they belong to
+_TELLING = {
+    "product_action": "commerce_event",
+    "promotion_action": "commerce_event",
+    "screen_name": "screen_view",
+    "event_name": "custom_event",
+}
+_PRODUCTS = ["product_action", "products"]
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One column: `kind` is identity, attribute, mpid, environment, timestamp or ignore."""
+    """One column: `kind` is identity, attribute, event, mpid, environment, timestamp or ignore."""
 
     header: str
     kind: str
@@ -40,8 +59,9 @@ class Column(msgspec.Struct, frozen=True):
 def map_columns(headers: Iterable[str], given: Mapping[str, str] | None = None) -> list[Column]:
     """Return what each column means; `given` says it for some of them.
 
-    Words of `given`: an identity type, `@name` for an attribute, `-` to leave it out, or `mpid`,
-    `environment`, `timestamp`. Raises `MappingInvalid` for what makes no sense.
+    Words of `given`: an identity type, `@name` for an attribute, `-` to leave it out, `mpid`,
+    `environment`, `timestamp`, or `events.data.` and a field of an event. Raises `MappingInvalid`
+    for what makes no sense.
     """
     names = [h.strip() for h in headers]
     if len(names) > MOST_COLUMNS:
@@ -76,6 +96,8 @@ def _stated(header: str, word: str) -> Column:
         return Column(header, "attribute", name)
     if word in ("mpid", "environment", "timestamp"):
         return Column(header, word, word)
+    if word.startswith(_EVENT):
+        return Column(header, "event", word.removeprefix(_EVENT))
     kind = type_of(word, any_case=True)
     if kind is None:
         raise MappingInvalid(what=f"{header}: {word} is not an identity type; write @{word}?")
@@ -86,6 +108,8 @@ def _guessed(header: str) -> Column:
     folded = header.lower()
     if folded in _OWN:
         return Column(header, _OWN[folded], _OWN[folded])
+    if header.startswith(_EVENT):
+        return Column(header, "event", header.removeprefix(_EVENT))
     for prefix in _PREFIXES[:2]:
         if folded.startswith(prefix):
             kind = type_of(folded.removeprefix(prefix), any_case=True)
@@ -121,8 +145,56 @@ def _whole(value: object) -> object:
     return int(value) if exact and isinstance(value, float) else value
 
 
-def batch_of(columns: list[Column], row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row as a batch without events."""
+def event_type_of(file: str, columns: Iterable[Column]) -> str:
+    """Return which event each row of a file is; empty: none. Raises `MappingInvalid`."""
+    fields = [c.name.split(".")[0] for c in columns if c.kind == "event"]
+    if not fields:
+        return ""
+    for end, kind in EVENT_FILES.items():
+        if file.split(".")[0].endswith(end):
+            return kind
+    for field, kind in _TELLING.items():
+        if field in fields:
+            return kind
+    ends = ", ".join(EVENT_FILES)
+    raise MappingInvalid(what=f"which events are these? End the name of the file in one of {ends}")
+
+
+def _set(data: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a field of an event; of products a row has one."""
+    if path[:2] == _PRODUCTS and len(path) > 2:
+        products = data.setdefault("product_action", {}).setdefault("products", [{}])
+        _set(products[0], path[2:], value)
+        return
+    # attributes have names with dots in them
+    keep = 2 if path[0] in ("custom_attributes", "custom_flags") else len(path)
+    path = [*path[: keep - 1], ".".join(path[keep - 1 :])]
+    for name in path[:-1]:
+        data = data.setdefault(name, {})
+    data[path[-1]] = value
+
+
+def _event(columns: list[Column], row: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+    """Return the event a row is, or None where it says nothing of one."""
+    data: dict[str, Any] = {}
+    at = None
+    for column in columns:
+        value = row.get(column.header)
+        if value is None or value == "":
+            continue
+        if column.kind == "event":
+            _set(data, column.name.split("."), value)
+        elif column.kind == "timestamp":
+            at = time_of(value)
+    if not data:
+        return None
+    if at is not None:
+        data["timestamp_unixtime_ms"] = at
+    return {"event_type": kind, "data": data}
+
+
+def batch_of(columns: list[Column], row: Mapping[str, Any], event_type: str = "") -> dict[str, Any]:
+    """Return a row as a batch, with an event where the rows of its file are events."""
     identities: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     out: dict[str, Any] = {"user_identities": identities, "user_attributes": attributes}
@@ -134,6 +206,9 @@ def batch_of(columns: list[Column], row: Mapping[str, Any]) -> dict[str, Any]:
             identities[column.name] = _whole(value)
         elif column.kind == "attribute":
             attributes[column.name] = value
-        elif column.kind != "ignore":
+        elif column.kind not in ("ignore", "event"):
             out[column.name] = value.strip() if isinstance(value, str) else value
+    event = _event(columns, row, event_type) if event_type else None
+    if event is not None:
+        out["events"] = [event]
     return out

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from onymous.flows.lifetime import Lifetime
 from onymous.flows.profiles import Profiles, ProfileView
 from onymous.flows.reads import Reads
 from onymous.flows.tokens import Holder, Tokens, Workspace
@@ -70,9 +71,16 @@ class ProfilesWeb:
     """GET and POST /userprofile/v1/{org}/{account}/{workspace}/{mpid}, POST .../resolve/..."""
 
     def __init__(
-        self, store: Store, profiles: Profiles, tokens: Tokens, reads: Reads, limits: Limits
+        self,
+        store: Store,
+        profiles: Profiles,
+        tokens: Tokens,
+        reads: Reads,
+        limits: Limits,
+        lifetime: Lifetime,
     ) -> None:
         self._store, self._profiles, self._tokens = store, profiles, tokens
+        self._lifetime = lifetime
         self._reads, self._limits = reads, limits
         self._queries: dict[bytes, Wanted] = {}
         self._memory = Memory()
@@ -132,7 +140,7 @@ class ProfilesWeb:
             view = await self._by_identity(call, workspace, now_ms)
         else:
             view = await self.by_mpid(call.parts["mpid"], workspace, now_ms)
-        if view is None:
+        if view is None or await self._lifetime.over(view, now_ms):
             raise NotFound()
         self._reads.note(
             holder.client_id, "profile.read", view.mpid, workspace.id, wanted.text, now_ms
