@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tls": set(),
     "limits": set(),
     "settings": set(),
+    "early": {"settings", "store.wal"},
     "readers": set(),
     "managing": set(),
     "observe": {"store.port", "rules"},
@@ -52,11 +53,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"store.scratch", "store.scratch_sql", "store.packing"}
     | {"backups", "restoring", "later"},
     "commands": {"app", "serving", "library", "lab", "settings", "logs", "crypto", "flows"}
-    | {"store.port", "processes", "rules", "readers", "later"}
+    | {"store.port", "processes", "rules", "readers", "later", "early"}
     | {"backups", "restoring", "checking", "doctor", "doctor_url"},
     "cli": {"commands"},
     "__init__": {"library"},
-    "__main__": {"cli", "commands"},
+    "__main__": {"cli", "commands", "early"},
 }
 #: the lab drives the product from outside; these parts of it know nothing of the product
 ALONE = {"lab.simulate", "lab.auditor", "lab.score", "lab.history_auditor"}

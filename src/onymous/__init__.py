@@ -6,6 +6,17 @@
 '-2398457239845723984'
 """
 
-from onymous.library import Onymous, Person, open
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onymous.library import Onymous, Person, open
 
 __all__ = ["Onymous", "Person", "open"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return what the library offers, imported at its first use: a server needs little of it."""
+    if name in __all__:
+        return getattr(importlib.import_module("onymous.library"), name)
+    raise AttributeError(f"module 'onymous' has no attribute {name!r}")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from onymous import early
 from onymous.commands.common import (
     JsonOption,
     StoreOption,
@@ -86,7 +87,11 @@ def work(
 
 
 async def _run(server: Server, sock: Any, started: Any) -> int:
-    cut = await server.run(sock, started, signals=True)
+    def open_now() -> None:
+        early.end()
+        started()
+
+    cut = await server.run(sock, open_now, signals=True)
     if cut:
         told().print(f"{cut} requests were cut off: they took longer than stop_timeout_s")
     return int(cut > 0 or server.core.outdated)
