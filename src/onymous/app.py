@@ -202,7 +202,7 @@ class Core:
         self.historian = Historian(self.store, self.resolver, self.directory)
         self.explainer = Explainer(self.store, self.resolver, self.historian, self.journal)
         self.activity = Activity(self.store, self.historian, self.bodies)
-        self.changes = Changes(self.store, self.historian)
+        self.changes = Changes(self.store, self.historian, table=self.settings.change_feed_table)
 
     async def close(self) -> None:
         """Answer what waits, write what was written behind, close."""
@@ -332,7 +332,7 @@ class Core:
             if time.monotonic() - flushed > SEEN_EVERY_S:
                 flushed = time.monotonic()
                 steps.append(lambda: self.seen.flush(self.store))
-                steps += [self.tokens.flush, self.directory.flush]
+                steps += [self.tokens.flush, self.directory.flush, self.changes.catch_up]
                 steps.append(lambda: self.journal.flush(self.store))
             if time.monotonic() - forgot > 600:
                 forgot = time.monotonic()

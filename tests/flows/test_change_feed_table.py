@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 from tests.web.serving import Running, running
 
+from onymous.flows import changes as feed
 from onymous.flows.changes import forget_changes, publish
 from onymous.flows.journal import erase_from_journal
 
@@ -70,6 +72,46 @@ async def test_it_is_empty_unless_asked_for(place: Any, tmp_path: pathlib.Path) 
         params = {"after": "0", "wait": "10"}
         told = await it.client.get("/v1/changes", params=params, headers=it.basic())
         assert told.json()["changes"] and await table(it, 0) == []
+
+
+async def test_what_came_while_it_was_off_comes_first(
+    place: Any, tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(feed, "CATCH_UP", 2)
+    async with running(place, tmp_path) as it:
+        core = it.server.core
+
+        async def told(most: int) -> list[dict[str, Any]]:
+            params = {"after": "0", "wait": "10"}
+            for _ in range(400):
+                answer = await it.client.get("/v1/changes", params=params, headers=it.basic())
+                changes: list[dict[str, Any]] = answer.json()["changes"]
+                if len(changes) >= most:
+                    return changes
+            raise AssertionError(changes)
+
+        for n in range(3):
+            await it.ask("identify", {"customerid": str(n)})
+        await told(3)
+        on = feed.Changes(core.store, core.historian, table=True)
+        await core.changes.catch_up()
+        assert await table(it, 0) == [], "it is off"
+        # it is turned on: what comes now waits for what came before
+        async with core.store.read() as session:
+            ledgers = [r[0] for r in await session.rows("SELECT ledger FROM change")]
+            await publish(core.store, [msgspec.msgpack.encode(ledgers)], core.historian)
+        assert await table(it, 0) == []
+        monkeypatch.setattr(core, "settings", replace(core.settings, change_feed_table=True))
+        await it.ask("identify", {"customerid": "4"})
+        await told(4)
+        assert await table(it, 0) == []
+        await on.catch_up()
+        await it.ask("identify", {"customerid": "5"})
+        rows, changes = await table(it, 5), await told(5)
+        assert [str(r["seq"]) for r in rows] == [c["cursor"] for c in changes]
+        assert [json.loads(r["changes"]) for r in rows] == [c["changes"] for c in changes]
+        await on.catch_up()
+        assert await table(it, 5) == rows
 
 
 async def test_an_erased_person_goes_from_it(place: Any, tmp_path: pathlib.Path) -> None:

@@ -19,7 +19,7 @@ from onymous.flows.retrying import retried
 from onymous.rules.errors import ChangesForgotten
 from onymous.rules.ledger import Entry, Line
 from onymous.store import history_sql as sql
-from onymous.store.port import Row, Store
+from onymous.store.port import Row, Session, Store
 from onymous.store.sql import META_GET, META_PUT
 
 _entries = msgspec.msgpack.Decoder(Entry)
@@ -27,6 +27,10 @@ _numbers = msgspec.msgpack.Decoder(list[int])
 #: seconds between looks while someone waits
 LOOK_S = 0.2
 MOST, MOST_WAIT_S = 1_000, 60
+#: up to where the table for readers of SQL has everything
+TABLE = "feed_table"
+#: changes written into it afterwards: in one transaction, and such transactions at a time
+CATCH_UP, CATCH_UPS = 500, 40
 #: entries appended in one transaction: it must not hold requests up
 TOGETHER = 64
 
@@ -54,7 +58,8 @@ class Page(msgspec.Struct, kw_only=True):
 async def publish(store: Store, bodies: list[bytes], teller: Historian | None = None) -> None:
     """Append ledger entries to the feed; those that are there already are left out.
 
-    With a `teller` they are also written readable, for those who read the database.
+    With a `teller` they are also written readable, for those who read the database, unless the
+    table lacks some before them: then they come with those (`Changes.catch_up`).
     """
     wanted = sorted({number for body in bodies for number in _numbers.decode(body)})
     for start in range(0, len(wanted), TOGETHER):
@@ -66,7 +71,7 @@ async def publish(store: Store, bodies: list[bytes], teller: Historian | None = 
 async def _append(store: Store, wanted: list[int], teller: Historian | None) -> None:
     async with store.write("changes") as tx:
         await tx.run(sql.FEED_START, b"0")
-        last = int(bytes((await tx.rows(sql.FEED_LOCK))[0][0]))
+        first = last = int(bytes((await tx.rows(sql.FEED_LOCK))[0][0]))
         known = await tx.each(sql.CHANGE_KNOWN, [(n,) for n in wanted])
         fresh = [n for n, rows in zip(wanted, known, strict=True) if not rows]
         rows: list[tuple[int, ...]] = []
@@ -80,8 +85,15 @@ async def _append(store: Store, wanted: list[int], teller: Historian | None) -> 
                     told.append(_readable(teller, last, pool, pid, line))
         if rows:
             await tx.many(sql.CHANGE_ADD, rows)
-            await tx.many(sql.FEED_ADD, told)
             await tx.run(sql.FEED_SET, b"%d" % last)
+        if told and await _table_to(tx) == first:
+            await tx.many(sql.FEED_ADD, told)
+            await tx.run(META_PUT, TABLE, b"%d" % last)
+
+
+async def _table_to(session: Session) -> int:
+    rows = await session.rows(META_GET, TABLE)
+    return int(bytes(rows[0][0])) if rows else 0
 
 
 def _readable(
@@ -104,10 +116,34 @@ def _readable(
 
 
 class Changes:
-    """Reads the feed of one pool."""
+    """Reads the feed of one pool; with `table`, keeps the one for readers of SQL whole."""
 
-    def __init__(self, store: Store, historian: Historian) -> None:
-        self._store, self._historian = store, historian
+    def __init__(self, store: Store, historian: Historian, *, table: bool = False) -> None:
+        self._store, self._historian, self._table = store, historian, table
+
+    async def catch_up(self) -> None:
+        """Write into the table, in order, what came while it was off; a piece at a time."""
+        for _ in range(CATCH_UPS if self._table else 0):
+            if not await retried(self._catch_up):
+                break
+            await asyncio.sleep(0)
+
+    async def _catch_up(self) -> bool:
+        async with self._store.read() as session:
+            newest = await session.rows(META_GET, "change_feed")
+            if not newest or await _table_to(session) >= int(bytes(newest[0][0])):
+                return False
+        async with self._store.write("changes.table") as tx:
+            last = int(bytes((await tx.rows(sql.FEED_LOCK))[0][0]))
+            rows = await tx.rows(sql.CHANGES_FROM, await _table_to(tx), CATCH_UP)
+            told = [
+                _readable(self._historian, number, pool, pid, Line(seq, at, _entries.decode(body)))
+                for number, pool, pid, at, seq, body in rows
+            ]
+            await tx.many(sql.FEED_ADD, told)
+            full = len(rows) == CATCH_UP
+            await tx.run(META_PUT, TABLE, b"%d" % (rows[-1][0] if full else last))
+        return full
 
     async def page(
         self,

@@ -165,6 +165,12 @@ CHANGES_FORGET = "DELETE FROM change WHERE at < ?"
 FEED_ADD = (
     "INSERT INTO change_feed (seq, at_ms, environment, scope, workspace, input, operation, mpid,"
     " request_id, changes, pid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (seq) DO NOTHING"
+)
+#: of all pools
+CHANGES_FROM = (
+    "SELECT c.id, c.pool, c.pid, c.at, l.seq, l.body FROM change c JOIN ledger l"
+    " ON l.seq = c.ledger WHERE c.id > ? ORDER BY c.id LIMIT ?"
 )
 FEED_FORGET = "DELETE FROM change_feed WHERE at_ms < ?"
 #: what an erased person was called goes, that something happened stays
