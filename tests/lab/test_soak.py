@@ -14,7 +14,7 @@ from onymous.flows import identity as identity_flow
 
 COUNTS = {"audit": ("--steps", 800), "races": ("--tries", 6), "crashes": ("--crashes", 1)}
 #: killed, or restored, as often as servers are killed under load
-KILLED = ("ingestion", "imports", "restores")
+KILLED = ("ingestion", "imports", "restores", "lives")
 
 
 def soak(*words: str) -> Any:

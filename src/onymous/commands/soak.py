@@ -15,6 +15,7 @@ from rich.table import Table
 from onymous.commands.common import JsonOption, app, bar, console, errors, run_now, stop
 from onymous.lab.audit import Violation
 from onymous.lab.ground import Ground
+from onymous.lab.lives import lives
 from onymous.lab.soak import Count, Going, audit, kills, races, restores
 from onymous.lab.soak_history import imports, ingestion
 from onymous.settings import SettingError
@@ -27,6 +28,7 @@ PARTS: tuple[tuple[str, Part], ...] = (
     ("ingestion", ingestion),
     ("imports", imports),
     ("restores", restores),
+    ("lives", lives),
 )
 SQLITE = "sqlite"
 
@@ -43,7 +45,10 @@ def soak(
     steps: Annotated[int, typer.Option(help="audited requests, each engine")] = 1_000_000,
     tries: Annotated[int, typer.Option(help="first-sight races of 64 callers")] = 3_000,
     crashes: Annotated[
-        int, typer.Option(help="kill -9 each: under load, in ingestion, in imports; and restores")
+        int,
+        typer.Option(
+            help="kill -9 each: under load, in ingestion, in imports, while rules change; restores"
+        ),
     ] = 50,
     seed: Annotated[int, typer.Option(help="the same seed asks the same")] = 1,
     minutes: Annotated[
