@@ -45,10 +45,7 @@ def soak(
     steps: Annotated[int, typer.Option(help="audited requests, each engine")] = 1_000_000,
     tries: Annotated[int, typer.Option(help="first-sight races of 64 callers")] = 3_000,
     crashes: Annotated[
-        int,
-        typer.Option(
-            help="kill -9 each: under load, in ingestion, in imports, while rules change; restores"
-        ),
+        int, typer.Option(help="kill -9 each: under load, events, imports, new rules; restores")
     ] = 50,
     seed: Annotated[int, typer.Option(help="the same seed asks the same")] = 1,
     minutes: Annotated[
