@@ -21,7 +21,7 @@ from tests.web.serving import Running, running
 
 from onymous.flows.profiles import ProfileView, sides
 from onymous.flows.tenants import apply
-from onymous.flows.timeline import Timeline
+from onymous.flows.timeline import Timeline, Wanted
 
 __all__ = ["pages", "sdks"]
 
@@ -110,7 +110,9 @@ async def timeline(it: Running, mpid: str) -> set[str]:
     lines = Timeline(core.store, core.historian, core.directory, core.bodies)
     pid = core.mpids.parse(mpid)
     assert pid is not None
-    items, _ = await lines.page(pid, int(time.time() * 1000), kind="events", limit=200)
+    items, _ = await lines.page(
+        pid, int(time.time() * 1000), wanted=Wanted(kind="events"), limit=200
+    )
     return {item.batch.mpid for item in items if item.batch is not None}
 
 

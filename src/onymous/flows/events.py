@@ -17,6 +17,7 @@ from onymous.flows.working import Working
 from onymous.rules.errors import BatchTooLarge, Busy, InvalidData, Refusal
 from onymous.rules.events import is_development, read_batch, too_young
 from onymous.rules.profiles import Context
+from onymous.rules.tenants import FEED_KINDS
 from onymous.rules.trimming import trimmed
 from onymous.rules.withholding import withheld
 from onymous.store.compression import Bodies
@@ -124,6 +125,8 @@ class Events:
         if self.held and self.held + size > self._most_held:
             raise Busy()
         caller, given = item.caller, item.raw
+        # however it is sent, what a feed says is a row of it
+        item.feed = item.feed or caller.kind in FEED_KINDS
         raw, notes = withheld(given, keep_ip=caller.keep_ip, restrict=caller.restrict_device_ids)
         raw = trimmed(raw, size, notes)
         batch = read_batch(

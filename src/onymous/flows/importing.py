@@ -149,6 +149,7 @@ class Importer:
             now_ms=job.now_ms,
             max_values=job.max_values,
             feed=True,
+            kept=True,
             replace_values=job.replace_values,
             at_ms=row.at_ms,
         )

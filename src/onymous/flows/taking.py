@@ -63,6 +63,8 @@ class Incoming(msgspec.Struct, kw_only=True):
     explain: bool = False
     #: rows of feeds and files: values may be replaced, people are never joined (rulings 7)
     feed: bool = False
+    #: its sender keeps what is not taken, as a file keeps its rows: nothing is set aside
+    kept: bool = False
     replace_values: bool = False
     #: the time a row says it is from
     at_ms: int | None = None
@@ -205,21 +207,17 @@ class Take(Arrival):
 
     def _set_aside(self, working: Working, answer: Answer) -> None:
         """Keep a batch nobody can be found for, so that a person can look at it."""
-        if answer.conflict:
-            self.taken.conflict = answer.conflict
+        self.taken.conflict = answer.conflict
+        if answer.conflict and self._item.kept:
             return
         if self._erased:
             # nothing may be kept of who was erased
             self.taken.dropped = "erased"
             self._unspool(working)
             return
-        item, refusal = self._item, answer.refusal
-        self.taken.quarantined = (
-            "no_usable_identity"
-            if isinstance(refusal, LookupRefusal) or refusal is None
-            else type(refusal).__name__
-        )
-        if item.feed or item.aside:
+        item = self._item
+        self.taken.quarantined = _why_aside(answer)
+        if item.kept or item.aside:
             return
         self._unspool(working)
         body = msgspec.msgpack.encode(item.body)
@@ -257,6 +255,16 @@ class Take(Arrival):
         """Answer with an error: nothing was kept."""
         refusal = error if isinstance(error, Refusal) else Internal()
         self._done(Taken(refusal=refusal))
+
+
+def _why_aside(answer: Answer) -> str:
+    """Return the reason for which a batch is set aside."""
+    refusal = answer.refusal
+    if answer.conflict:
+        return "conflict"
+    if isinstance(refusal, LookupRefusal) or refusal is None:
+        return "no_usable_identity"
+    return type(refusal).__name__
 
 
 def request_of(raw: object) -> str | None:
