@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from onymous.web.hot_request import Handler, Head, HotRequest, last_words
 
@@ -29,6 +29,10 @@ MOST_HEADERS = 65_536
 BODY_RATE = 1024
 #: seconds in which the last answer of a connection can be read
 LAST_WORDS_S = 2.0
+#: seconds nobody may read what is written
+UNREAD_S = 60.0
+#: requests of a connection that may wait for the answer before theirs
+MOST_PIPELINED = 500
 #: headers that send a request the ordinary way
 _UNUSUAL = {b"content-encoding", b"expect", b"upgrade", b"x-http-method-override"}
 
@@ -77,6 +81,8 @@ class HotProtocol(HttpToolsProtocol):
     _since, _part, _got = 0.0, "", 0
     #: the latest hot request that was complete
     _whole: HotRequest | None = None
+    #: the latest request that went the ordinary way and began
+    _running: RequestResponseCycle | None = None
     #: bytes inside a message since the last of its body: trailers and the like
     _loose = 0
 
@@ -132,11 +138,14 @@ class HotProtocol(HttpToolsProtocol):
 
         Nothing is counted for requests that come in one piece.
         """
-        if self._inside:
+        flow = self.flow
+        if flow.write_paused:
+            part = "answer"
+        elif self._inside:
             part = "head" if self._in_head else "body"
         else:  # who says nothing on a new connection has as long as on a used one
             part = "nothing" if self.cycle is None else ""
-        if not part or self._gone or self.flow.read_paused:
+        if not part or (part != "answer" and (self._gone or flow.read_paused)):
             self._since = 0.0
         elif not self._since or part != self._part:
             self._since, self._part, self._got = now, part, 0
@@ -144,19 +153,31 @@ class HotProtocol(HttpToolsProtocol):
             self._end_slow(part)
 
     def _most_seconds(self, part: str) -> float:
-        if part == "head":
-            return self.head_timeout
+        if part in ("head", "answer"):
+            return self.head_timeout if part == "head" else UNREAD_S
         idle: float = self.timeout_keep_alive
         return idle if part == "nothing" else self.body_timeout + self._got / BODY_RATE
 
     def _end_slow(self, part: str) -> None:
-        answer = b"" if part == "nothing" else type(self).too_slow(part)
         if part == "head":
-            self._give_up(answer)
+            self._give_up(type(self).too_slow(part))
         elif part == "body":
-            self._end(answer)
+            self._end(type(self).too_slow(part))
+        elif part == "answer":
+            self.transport.abort()
         else:
             self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Read no more requests while their answers are not read."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read on."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _end(self, answer: bytes) -> None:
         """End a connection inside a body; only a hot request that waits for it is answered."""
@@ -171,7 +192,8 @@ class HotProtocol(HttpToolsProtocol):
         if self._gone:
             return
         if self._in_head:
-            self._head += len(data)
+            end = data.find(b"\r\n\r\n")  # what follows may be other requests
+            self._head += len(data) if end < 0 else end
         elif self._inside:
             self._loose += len(data)
         if self._head > MOST_HEADERS or (
@@ -183,7 +205,7 @@ class HotProtocol(HttpToolsProtocol):
             return
         task, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
         super().data_received(data)
-        if self._in_head and not self._head:
+        if self._in_head and not self._head and data.find(b"\r\n\r\n") < 0:
             self._head = len(data)
         if self.timeout_keep_alive_task is None and self.parser is not None:
             self.timeout_keep_alive_task = task
@@ -213,6 +235,9 @@ class HotProtocol(HttpToolsProtocol):
                 self._hot = hot
                 self.cycle = hot  # type: ignore[assignment]
                 return
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self._drop()
+            return
         super().on_headers_complete()
         if self.leaving and self.cycle is not None:
             self.cycle.keep_alive = False
@@ -227,9 +252,20 @@ class HotProtocol(HttpToolsProtocol):
             return
         if self.cycle is not None and not self.cycle.response_complete:
             # an answer now would pass for that of the request before
-            self.transport.close()
+            self._drop()
             return
         self._say_last(answer)
+
+    def _drop(self) -> None:
+        """End a connection and what runs and waits on it."""
+        self._gone = True
+        if self._running is not None:
+            self._running.disconnected = True
+        self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _cut(self, hot: HotRequest, answer: bytes) -> None:
         """Answer a request whose body is still coming, and end the connection."""
