@@ -6,6 +6,7 @@ answered on the public port only.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -46,10 +47,11 @@ def _only(app: Asgi, allowed: Callable[[str], bool]) -> Asgi:
     return answer
 
 
-def manager(app: Asgi, cert: str, key: str) -> uvicorn.Config:
-    """Return what the server of the operators' listener is made from."""
+def manager(app: Asgi, cert: str, key: str, http: type[asyncio.Protocol]) -> uvicorn.Config:
+    """Return what the server of the operators' listener is made from; `http` is its protocol."""
     config = uvicorn.Config(
         managed_only(app),
+        http=http,
         loop="none",
         lifespan="off",
         ws="none",

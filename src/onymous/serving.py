@@ -47,7 +47,7 @@ from onymous.web.changes import ChangesWeb
 from onymous.web.events import EventsWeb
 from onymous.web.glance import Glances
 from onymous.web.guard import Guard
-from onymous.web.hot import MOST_HEADERS, hot_protocol
+from onymous.web.hot import MOST_HEADERS, HotProtocol, hot_protocol
 from onymous.web.identity import IdentityWeb, refused
 from onymous.web.merges import MergesWeb
 from onymous.web.oauth import OAuthWeb
@@ -273,8 +273,7 @@ class Server:
     ) -> int:
         """Serve until told to stop (`stop`, or SIGINT and SIGTERM), then answer what waits.
 
-        Returns how many requests had no answer when waiting ended. Without a socket, only
-        promised work is done.
+        Returns how many requests had no answer at the end. Without a socket only jobs are done.
         """
         shown = with_console(self.settings)
         await self.core.start()
@@ -360,26 +359,29 @@ class Server:
                 cert, key = map(str, tls.throw_away(pathlib.Path(folder), s.host))
             # certificates are read now; the folder of a throw-away one goes
             if s.manage_port:
-                self._manager = Polite(manager(app, cert, key))
+                self._manager = Polite(manager(app, cert, key, self._speaks(app, hot=False)))
             if public:
                 self._public = Polite(self._config(app, cert, key))
 
     def _connections(self) -> int:
         return len(self._public.server_state.connections) if self._public is not None else 0
 
-    def _config(self, app: Application, cert: str, key: str) -> uvicorn.Config:
+    def _speaks(self, app: Application, *, hot: bool) -> type[HotProtocol]:
         s = self.settings
-        self._protocol = hot_protocol(
-            app.hot(),
+        return hot_protocol(
+            app.hot() if hot else {},
             s.max_identity_body_bytes,
-            app.find_hot,
+            app.find_hot if hot else lambda method, path: None,
             too_large=app.too_large,
             head_too_large=raw(refused(HeadTooLarge(most=MOST_HEADERS), None)),
             bad_http=raw(refused(BadHttp(), None)),
             too_slow=(s.head_timeout_s, s.body_timeout_s, app.too_slow),
         )
+
+    def _config(self, app: Application, cert: str, key: str) -> uvicorn.Config:
+        self._protocol = self._speaks(app, hot=True)
         config = uvicorn.Config(
-            public_only(app) if s.manage_port else app,
+            public_only(app) if self.settings.manage_port else app,
             http=self._protocol,
             loop="none",
             lifespan="off",
@@ -390,7 +392,7 @@ class Server:
             date_header=False,
             proxy_headers=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, round(s.stop_timeout_s)),
+            timeout_graceful_shutdown=max(1, round(self.settings.stop_timeout_s)),
             ssl_certfile=cert or None,
             ssl_keyfile=key or None,
         )

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from onymous.cli import app
 from onymous.flows.answers import Answer, Question
 from onymous.flows.erasure import erase
+from onymous.flows.tenants import starter
 from onymous.lab.rehearsal_report import page
 from onymous.lab.rehearse import rehearse
 from onymous.lab.rehearsed import decided_by
@@ -46,6 +47,27 @@ async def lived(it: Running) -> tuple[Any, int]:
     caller = core.directory.find("stranger-api-key")
     assert caller is not None
     return caller, caller.pool("production")
+
+
+def test_what_cannot_be_read_or_written_is_one_line(
+    tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.yaml").write_text(starter("T"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe")
+    store = ("--store", f"sqlite:{tmp_path}/data")
+    for words, why in (
+        (("gone.yaml",), "gone.yaml cannot be read: No such file or directory"),
+        (("folder",), "folder cannot be read: Is a directory"),
+        (("bytes.yaml",), "bytes.yaml cannot be read: it is not UTF-8 text"),
+        (("good.yaml", "--html", "folder"), "folder cannot be written: Is a directory"),
+        (("good.yaml", "--html", "no/x.html"), "no/x.html cannot be written: No such file"),
+    ):
+        told = CliRunner().invoke(app, ["rehearse", *words, *store])
+        assert told.exit_code == 2
+        assert why in " ".join(told.output.split()) and len(told.output.splitlines()) <= 2
+    assert not (tmp_path / "data").exists()
 
 
 async def test_a_split_that_only_a_repeat_shows_is_listed(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.web.serving import Running, running
+from tests.web.test_manage_port import free_port
 
 from onymous.web import hot
 
@@ -24,10 +25,10 @@ def head(it: Running, size: int, *more: str) -> bytes:
     return "\r\n".join(["POST /v1/login HTTP/1.1", *lines, "", ""]).encode()
 
 
-async def dripped(it: Running, first: bytes, rest: bytes) -> bytes:
+async def dripped(it: Running, first: bytes, rest: bytes, port: int = 0) -> bytes:
     """Send the rest byte by byte until the server ends it; return what it said."""
-    host, port = it.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    host, public = it.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, port or int(public))
     said = asyncio.create_task(reader.read())
     try:
         writer.write(first)
@@ -52,6 +53,21 @@ async def test_a_head_that_never_ends(place: Any, tmp_path: pathlib.Path) -> Non
         first = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
         said = await dripped(it, first, b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 5_000)
         assert said.startswith(b"HTTP/1.1 200 ") and b"HTTP/1.1 408 " in said
+
+
+async def test_operators_port_waits_no_longer(place: Any, tmp_path: pathlib.Path) -> None:
+    port = free_port()
+    async with running(place, tmp_path, **SHORT, manage_port=port, console="off") as it:
+        said = await dripped(it, b"", b"GET /metrics HTTP/1.1\r\nx: " + b"y" * 5_000, port)
+        assert said.startswith(b"HTTP/1.1 408 ") and b"did not arrive in time" in said
+        body = b"POST /oauth/token HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n"
+        assert b" 200 " not in await dripped(it, body, b" " * 5_000, port)
+        # what is answered on the public port only is not answered here the short way either
+        own = head(it, len(json.dumps(LOGIN))) + json.dumps(LOGIN).encode()
+        closing = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        said = await dripped(it, own + closing, b"", port)
+        assert said.startswith(b"HTTP/1.1 404 ") and b"HTTP/1.1 200 " in said
+        assert (await it.counts())["profile"] == 0
 
 
 async def test_a_body_that_never_ends(place: Any, tmp_path: pathlib.Path) -> None:

@@ -201,7 +201,18 @@ def read_text(file: str | pathlib.Path) -> str:
     try:
         return pathlib.Path(file).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        fail(f"{file} cannot be read: {type(error).__name__}", code="OS_ERROR")
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        fail(f"{file} cannot be read: {why or type(error).__name__}", code="OS_ERROR")
+
+
+def written(path: pathlib.Path) -> pathlib.Path:
+    """Return where a long command will write to; fails before it begins if that cannot be."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        fail(f"{path} cannot be written: {why}", code="OS_ERROR")
+    return path
 
 
 def bar(quiet: bool) -> progress.Progress:

@@ -23,6 +23,7 @@ from onymous.commands.common import (
     read_text,
     run_now,
     settings_of,
+    written,
 )
 from onymous.flows.tenants import parse
 from onymous.lab.rehearsal_report import page, through, verdict
@@ -46,6 +47,7 @@ def rehearse_(
 ) -> None:
     """Replay recorded requests under today's and under new rules; nothing real is changed."""
     text = read_text(file)
+    html = html and written(html)
     found = run_now(_rehearse(text, _since(since), (scope, development), store, as_json, reveal))
     if html is not None:
         html.write_text(page(found, file.name), "utf-8")
