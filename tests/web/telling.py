@@ -6,6 +6,7 @@ what must come back. `<n>` is a name no other row has, `<kept>` something an ear
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime
 import gzip
@@ -52,6 +53,7 @@ workspaces:
       noreads: {kind: server, api_key: noreads-api-key, allow_read_only: false}
       limited: {kind: server, api_key: limited-api-key, requests_per_second: 1000}
       limitedweb: {kind: web, api_key: limitedweb-api-key, requests_per_second: 1000}
+      slowweb: {kind: web, api_key: slowweb-api-key, requests_per_second: 1}
       slow: {kind: server, api_key: slow-api-key, requests_per_second: 1}
     feeds:
       partner: {kind: partner_feed, partner: Braze, api_key: partner-api-key}
@@ -66,7 +68,19 @@ workspaces:
       link: {kind: server, api_key: link-api-key}
 """
 )
-STEP = {"to", "as", "known", "body", "text", "gzip", "headers", "sign", "times", "until"}
+STEP = {
+    "to",
+    "as",
+    "known",
+    "body",
+    "text",
+    "gzip",
+    "headers",
+    "sign",
+    "times",
+    "until",
+    "eventually",
+}
 BACK = {"back", "has", "is", "lacks", "with", "without", "keep", "empty", "not"}
 ROW = {"of", "says", "steps", *STEP, *BACK}
 IDENTITY = re.compile(r"(/identity)?(/v1)?/(identify|login|logout|search)/?")
@@ -135,7 +149,13 @@ class Telling:
             if reply.status_code == step.get("until", reply.status_code):
                 break
             reply = await self.here.client.request(*asked, content=content, headers=headers)
+        for _ in range(600 if "eventually" in step else 0):  # what is written behind
+            if self.fill(step["eventually"]) in reply.text:
+                break
+            await asyncio.sleep(0.05)
+            reply = await self.here.client.request(*asked, content=content, headers=headers)
         said = f"{method} {path}: {reply.status_code} {reply.text[:300]}"
+        assert self.fill(step.get("eventually", "")) in reply.text, said
         assert reply.status_code == step.get("back", 200), said
         self._usual(reply, path.partition("?")[0], step, said)
         self._compare(reply, step, said)
@@ -212,6 +232,8 @@ class Telling:
         assert "access-control-allow-credentials" not in reply.headers, said
         if reply.status_code in (429, 503):
             assert re.fullmatch(r"[1-9]\d*", reply.headers["retry-after"]), said
+        if reply.status_code in (204, 304):
+            assert "content-length" not in reply.headers, said
         if reply.status_code >= 400 and reply.content and not path.startswith("/oauth/"):
             refused(reply, said)
         if reply.content and path not in FREE:

@@ -293,3 +293,31 @@ async def test_a_key_that_is_switched_off_is_refused_at_once(
         await apply(core.store, core.key, off, actor="test", now_ms=2)
         await core.directory.load()
         assert (await one_after_the_other(it, known))[0].startswith(b"HTTP/1.1 401")
+
+
+@pytest.mark.parametrize("path", ["/v1/identify", "/v1/login?cb=1", "/v1/5/modify"])
+async def test_an_offer_of_http2_is_passed_over(
+    place: Any, tmp_path: pathlib.Path, path: str
+) -> None:
+    """As Java's client makes it with its first request of a connection without TLS."""
+    offer = (
+        "connection: Upgrade, HTTP2-Settings",
+        "HTTP2-Settings: AAEAAEAAAAIAAAAB",
+        "Upgrade: h2c",
+    )
+    body = (
+        b'{"environment":"production","known_identities":{"customerid":"u"},"identity_changes":[]}'
+    )
+    lines = "\r\n".join((f"POST {path} HTTP/1.1", "host: x", KEY, *offer))
+    raw = f"{lines}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+    async with running(place, tmp_path) as it:
+        port = int(it.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(raw)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+            size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            said = await reader.readexactly(size)
+            # nobody has MPID 5
+            assert (b'"mpid":"' in said) or (b"The MPID is not known here" in said), said
+        writer.close()

@@ -7,6 +7,7 @@ request (a pipelined one, gzip, `Expect`, an unknown path) goes the ordinary way
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -33,6 +34,9 @@ LAST_WORDS_S = 2.0
 UNREAD_S = 60.0
 #: requests of a connection that may wait for the answer before theirs
 MOST_PIPELINED = 500
+#: offers to speak HTTP/2 instead, which clients may make with any request: the parser would take
+#: what follows for the other protocol
+_UPGRADE = re.compile(rb"\r\n(?:upgrade|http2-settings):[^\r\n]*(?=\r\n)", re.IGNORECASE)
 #: headers that send a request the ordinary way
 _UNUSUAL = {b"content-encoding", b"expect", b"upgrade", b"x-http-method-override"}
 
@@ -95,18 +99,18 @@ class HotProtocol(HttpToolsProtocol):
             return
         end = data.find(b"\r\n\r\n") + 4
         start = data[:end]
-        head = self.heads.get(start)
-        if head is not None and len(data) - end == head.length:
+        head, length = self.heads.get(start), len(data) - end
+        if head is not None and length == head.length:
             hot = HotRequest(self, head.handler, head.query, head.most)
             hot.headers, hot.body, hot.more_body = head.headers, data[end:], False
             self.cycle = hot  # type: ignore[assignment]
             head.handler(hot)
             return
         self._whole = None
-        self._parse(data)
+        self._parse(_UPGRADE.sub(b"", start) + data[end:] if b"pgrade" in start else data)
         hot_one = self._whole
         if hot_one is not None and not self._inside and end <= MOST_HEAD:
-            self._remember(start, hot_one, len(data) - end)
+            self._remember(start, hot_one, length)
 
     def _remember(self, start: bytes, hot: HotRequest, length: int) -> None:
         """Remember a head, if the data was exactly one plain request of a stated length."""

@@ -26,6 +26,9 @@ _CORS_RAW = b"".join(b"%b: %b\r\n" % pair for pair in CORS)
 def raw(reply: Reply) -> bytes:
     """Return a reply as the bytes of an HTTP/1.1 answer."""
     body = reply.body
+    if reply.status == 304:  # its length would be that of the answer the client has
+        start = head(reply.status, reply.content_type, reply.headers)
+        return start.removesuffix(b"content-length: ") + b"\r\n"
     return b"%b%d\r\n\r\n%b" % (
         head(reply.status, reply.content_type, reply.headers),
         len(body),

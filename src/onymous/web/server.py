@@ -325,7 +325,7 @@ async def _send(send: Send, reply: Reply, *, head: bool) -> None:
     headers = [(b"content-type", reply.content_type), *CORS, *reply.headers]
     if reply.status == 204:
         headers = list(reply.headers)
-    else:
+    elif reply.status != 304:  # its length would be that of the answer the client has
         headers.append((b"content-length", b"%d" % len(reply.body)))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else reply.body})
