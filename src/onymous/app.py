@@ -198,7 +198,7 @@ class Core:
         self.scopes = ScopeChanger(self.store, self.seen)
         self.undoing = Undoing(self.resolver, self.store)
         most = self.settings.max_identities_per_profile
-        self.review = Review(self.resolver, self.store, self.merging, self.directory, most)
+        self.review = Review(self.resolver, self.store, self.merging, self.spool, most)
         self.historian = Historian(self.store, self.resolver, self.directory)
         self.explainer = Explainer(self.store, self.resolver, self.historian, self.journal)
         self.activity = Activity(self.store, self.historian, self.bodies)

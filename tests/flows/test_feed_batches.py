@@ -79,6 +79,25 @@ async def test_a_row_of_two_people_changes_nothing_until_they_are_one(
         assert (await view(it, anna)).lifetime_value == 5
 
 
+async def test_accepting_it_applies_what_waited(place: Any, tmp_path: pathlib.Path) -> None:
+    async with running(place, tmp_path) as it:
+        anna, _ = await with_feeds(it)
+        other = {**ROW, "source_request_id": "3", "user_identities": {"email": "ben@x.io"}}
+        for body in (ROW, {**ROW, "source_request_id": "2"}, other, {"user_identities": {}}):
+            await send(it, body, "crm")
+        core = it.server.core
+        caller = core.directory.find("crm-api-key")
+        assert caller is not None
+        pools = (caller.pool("production"),) * 2
+        (waiting,), _ = await core.review.page(pools, None, 10)
+        actor = Actor(name="test", reason="one person", now_ms=3)
+        done = await core.review.accept(pools, waiting.id, actor, anna)
+        assert (done.applied, len(done.merges)) == (2, 1)
+        both = await view(it, anna)
+        assert both.lifetime_value == 15
+        assert [row.reason for row in await core.spool.quarantined()] == ["no_usable_identity"]
+
+
 async def test_a_row_of_one_person_is_applied(place: Any, tmp_path: pathlib.Path) -> None:
     async with running(place, tmp_path) as it:
         anna, _ = await with_feeds(it)

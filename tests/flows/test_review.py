@@ -99,6 +99,7 @@ async def test_a_value_is_accepted_and_undone(place: Place, tmp_path: pathlib.Pa
             "decision": "accepted",
             "changed": [mpid],
             "merges": [],
+            "applied": 0,
         }
         assert await whose(it, email=SECOND) == mpid
         assert await whose(it, email=FIRST) is None

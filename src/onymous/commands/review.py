@@ -107,4 +107,5 @@ def _told(decided: Decided, as_json: bool) -> None:
         typer.echo(json.dumps(msgspec.to_builtins(decided)))
         return
     changed = ", ".join(decided.changed) or "nobody"
-    typer.echo(f"{decided.id} {decided.decision}; changed: {changed}")
+    applied = f"; batches applied: {decided.applied}" if decided.applied else ""
+    typer.echo(f"{decided.id} {decided.decision}; changed: {changed}{applied}")

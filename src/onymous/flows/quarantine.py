@@ -78,7 +78,7 @@ class Spool:
     """Batches set aside: to read, to try again, to throw away."""
 
     def __init__(self, store: Store, events: Events, directory: Directory) -> None:
-        self._store, self._events, self._directory = store, events, directory
+        self._store, self._events, self.directory = store, events, directory
 
     async def quarantined(self, after: int = 0, limit: int = 100) -> list[Spooled]:
         """Return batches that were set aside, oldest first."""
@@ -95,6 +95,16 @@ class Spool:
             after = rows[-1].id
             for row in rows:
                 if numbers is None or row.id in numbers:
+                    out.count(await self._take(row, aside=True))
+        return out
+
+    async def replay_row(self, pool: int, keys: dict[int, str]) -> Replayed:
+        """Try what a feed said of two people once more: the batches with exactly these values."""
+        out, after = Replayed(), 0
+        while rows := await self.quarantined(after):
+            after = rows[-1].id
+            for row in rows:
+                if row.reason == "conflict" and self._keys(row, pool) == keys:
                     out.count(await self._take(row, aside=True))
         return out
 
@@ -168,16 +178,21 @@ class Spool:
             await self.drop(gone)
 
     def _names(self, row: Spooled, pool: int, pids: set[int], marks: set[bytes]) -> bool:
-        caller, raw = self._directory.by_id(row.input), row.content()
-        environment = "development" if row.development else "production"
-        if caller is None or raw is None or caller.pool(environment) != pool:
+        keys, raw = self._keys(row, pool), row.content()
+        if keys is None or raw is None:
             return False
         if self._events.resolver.mpids.parse(raw.get("mpid")) in pids:
             return True
-        plan = caller.plan
-        given = clean(identities_of(raw), strict=False, folding=plan.folding)
-        values = [(BY_NAME[name].code, key) for name, key in given.keys.items()]
-        return not marks.isdisjoint(value_marks(pool, values))
+        return not marks.isdisjoint(value_marks(pool, [*keys.items()]))
+
+    def _keys(self, row: Spooled, pool: int) -> dict[int, str] | None:
+        """Return the identities a batch states, by type code; None for one of another pool."""
+        caller, raw = self.directory.by_id(row.input), row.content()
+        environment = "development" if row.development else "production"
+        if caller is None or raw is None or caller.pool(environment) != pool:
+            return None
+        given = clean(identities_of(raw), strict=False, folding=caller.plan.folding)
+        return {BY_NAME[name].code: key for name, key in given.keys.items()}
 
     async def drain(self) -> int:
         """Apply what earlier versions accepted into the spool; one process at a time."""
@@ -197,7 +212,7 @@ class Spool:
         self, row: Spooled, *, historical: bool = False, aside: bool = False
     ) -> Taken | None:
         """Try one batch; it leaves the spool in the transaction that applies it."""
-        caller, raw = self._directory.by_id(row.input), row.content()
+        caller, raw = self.directory.by_id(row.input), row.content()
         if caller is None or caller.held or raw is None:
             return None
         item = Incoming(

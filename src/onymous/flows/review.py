@@ -18,8 +18,9 @@ from onymous.flows.held import conflict_mark
 from onymous.flows.identity import CODE_OF, NAME_OF, Resolver
 from onymous.flows.merging import Actor, Merging
 from onymous.flows.profiles import canonical
+from onymous.flows.quarantine import Spool
 from onymous.flows.retrying import retried
-from onymous.flows.tenants import Caller, Directory
+from onymous.flows.tenants import Caller
 from onymous.rules.errors import BeingDecided, CannotAccept, InvalidData, NoSuchThing, ScopeChanging
 from onymous.rules.records import ERASED
 from onymous.store import review_sql, sql
@@ -71,6 +72,8 @@ class Decided(msgspec.Struct, kw_only=True):
     changed: list[str] = []
     #: numbers of the merges made
     merges: list[int] = []
+    #: batches of feeds that waited for it, and are applied now
+    applied: int = 0
 
 
 class Review:
@@ -81,11 +84,11 @@ class Review:
         resolver: Resolver,
         store: Store,
         merging: Merging,
-        directory: Directory,
+        spool: Spool,
         max_values: int,
     ) -> None:
         self._resolver, self._store, self._merging = resolver, store, merging
-        self._directory, self._max_values = directory, max_values
+        self._spool, self._directory, self._max_values = spool, spool.directory, max_values
 
     async def page(
         self, pools: Pools, after: str | None, limit: int
@@ -198,6 +201,7 @@ class Review:
             done.merges.append(merge.id)
             done.changed.append(other)
         await drop(self._store, found.id, actor)
+        done.applied = (await self._spool.replay_row(found.pool, keys)).applied
         return done
 
     async def _row(self, pools: Pools, entry: str) -> tuple[str, Row]:
