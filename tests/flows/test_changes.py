@@ -8,9 +8,10 @@ import pathlib
 from typing import Any
 
 from tests.flows.test_events_flow import who_is
-from tests.web.serving import Running, running
+from tests.web.serving import TENANTS, Running, running
 
 from onymous.flows.changes import forget_changes
+from onymous.flows.tenants import apply
 
 
 async def changes(it: Running, who: str = "server", **params: Any) -> Any:
@@ -75,6 +76,33 @@ async def test_the_stream_can_be_taken_up_again(place: Any, tmp_path: pathlib.Pa
         await asyncio.sleep(0.2)
         others = [await who_is(it, customerid=n) for n in ("2", "3")]
         assert [m for _, m in await asyncio.wait_for(task, 20)] == others
+
+
+async def test_a_stream_ends_with_what_it_stands_on(place: Any, tmp_path: pathlib.Path) -> None:
+    """An input that is switched off hears no more, also where it began to listen before."""
+    async with running(place, tmp_path) as it:
+        core = it.server.core
+        first = await who_is(it, customerid="1")
+        headers = {**it.basic(), "Last-Event-ID": "0"}
+        async with it.client.stream("GET", "/v1/changes/stream", headers=headers) as reply:
+            lines = reply.aiter_lines()
+            while first not in await asyncio.wait_for(anext(lines), 60):
+                pass
+            last = (await changes(it))["next"]
+            waits = {"after": last, "wait": 60}
+            path, waiting = "/v1/changes", it.client.get
+            poll = asyncio.create_task(waiting(path, params=waits, headers=it.basic()))
+            await asyncio.sleep(0.2)
+            off = TENANTS.replace(
+                "api_key: server-api-key,", "api_key: server-api-key, active: false,"
+            )
+            await apply(core.store, core.key, off, actor="test", now_ms=3)
+            await core.directory.load()
+            second = (await it.ask("identify", {"customerid": "2"}, who="plain")).json()["mpid"]
+            rest = [line async for line in lines]
+        assert not [line for line in rest if second in line]
+        told = await asyncio.wait_for(poll, 120)
+        assert told.status_code == 401 and second not in told.text
 
 
 async def test_a_forgotten_cursor_is_told_so(place: Any, tmp_path: pathlib.Path) -> None:

@@ -92,6 +92,17 @@ class Authenticator:
         who.need(permission)
         return who
 
+    def still(self, who: Credentials, permission: str) -> bool:
+        """Return whether an answer that takes long may go on: nothing it stands on was revoked."""
+        was, now = who.caller, self._directory.find(who.caller.api_key)
+        return (
+            now is not None
+            and now.active
+            and now.scope == was.scope
+            and permission in now.permissions
+            and set(was.secrets) <= set(now.secrets)
+        )
+
     def _note(self, headers: Sequence[tuple[bytes, bytes]], found: Credentials) -> Credentials:
         """Keep with headers that come again whose they are: a signature proves one request only."""
         if isinstance(headers, Headers):

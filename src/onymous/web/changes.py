@@ -8,14 +8,15 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from onymous.flows.changes import MOST, MOST_WAIT_S, Changes, Page
-from onymous.rules.errors import BadRequest, EnvironmentMissing
-from onymous.web.auth import Authenticator
+from onymous.rules.errors import BadRequest, EnvironmentMissing, Unauthorized
+from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Call
 from onymous.web.identity import ENVIRONMENTS, number
 from onymous.web.wire import Reply, json_reply
 
 #: seconds between signs of life on a stream
 BEAT_S = 15.0
+PERMISSION = "history:read"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -29,15 +30,18 @@ class ChangesWeb:
 
     async def page(self, call: Call) -> Reply:
         """Return changes after a cursor; waits for the first one if asked to."""
-        pool, after = self._asked(call)
+        who, pool, after = self._asked(call)
         params = call.params()
         limit = number(params, "limit", 1, MOST) or 100
         wait = number(params, "wait", 0, MOST_WAIT_S) or 0
-        return json_reply(200, await self._changes.page(pool, after, limit, wait, self._ending))
+        page = await self._changes.page(pool, after, limit, wait, self._ending)
+        if not self._auth.still(who, PERMISSION):
+            raise Unauthorized()
+        return json_reply(200, page)
 
     async def stream(self, call: Call) -> Reply:
         """Follow changes as server-sent events; `Last-Event-ID` takes the feed up again."""
-        pool, after = self._asked(call)
+        who, pool, after = self._asked(call)
         last = call.header(b"last-event-id")
         if last is not None:
             if not last.isascii() or not last.isdigit() or len(last) > 18:
@@ -45,12 +49,12 @@ class ChangesWeb:
             after = int(last)
         first = await self._changes.page(pool, after, MOST, 0)
         headers = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
-        return Reply(200, b"", headers, b"text/event-stream", stream=self._follow(pool, first))
+        return Reply(200, b"", headers, b"text/event-stream", stream=self._follow(who, pool, first))
 
-    async def _follow(self, pool: int, page: Page) -> AsyncIterator[bytes]:
+    async def _follow(self, who: Credentials, pool: int, page: Page) -> AsyncIterator[bytes]:
         yield b": following\n\n"
         beat = time.monotonic()
-        while not self._ending():
+        while not self._ending() and self._auth.still(who, PERMISSION):
             for change in page.changes:
                 body = _encode(change)
                 yield b"id: %b\nevent: change\ndata: %b\n\n" % (change.cursor.encode(), body)
@@ -59,10 +63,10 @@ class ChangesWeb:
                 yield b": still here\n\n"
             page = await self._changes.page(pool, int(page.next), MOST, 1)
 
-    def _asked(self, call: Call) -> tuple[int, int | None]:
-        who = self._auth.permitted(call, "history:read")
+    def _asked(self, call: Call) -> tuple[Credentials, int, int | None]:
+        who = self._auth.permitted(call, PERMISSION)
         params = call.params()
         environment = params.get("environment", "production")
         if environment not in ENVIRONMENTS:
             raise EnvironmentMissing()
-        return who.caller.pool(environment), number(params, "after", 0, 1 << 62)
+        return who, who.caller.pool(environment), number(params, "after", 0, 1 << 62)
