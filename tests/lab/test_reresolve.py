@@ -277,12 +277,21 @@ workspaces: {shop: {scope: people, inputs: {server: {kind: server}}}}
     done = run("apply", "then.yaml", "--reresolve", "--reason", "e-mail is personal", *store)
     assert "1 became one" in done and "undo rules:1" in done
     assert "nothing to change" in run("apply", "then.yaml", "--reresolve", *store)
+    for what, why in (
+        ("config:2", "undo rules:1 instead"),
+        ("config:1", "version 2 stands on it"),
+        ("config:9", "no version 9"),
+    ):
+        refused = CliRunner().invoke(app, ["undo", what, "--reason", "no", *store])
+        assert refused.exit_code == 1 and why in " ".join(refused.output.split())
     seen = run("undo", "rules:1", "--reason", "no", "--dry-run", *store)
     assert "2 records go back" in seen and "nothing was changed" in seen
     assert "undone" in run("undo", "rules:1", "--reason", "no", *store)
     run("undo", "rules:1", "--reason", "no", *store, code=1)
     run("undo", "rules:9", "--reason", "no", *store, code=1)
     run("undo", "rules:x", "--reason", "no", *store, code=2)
+    run("undo", "config:x", "--reason", "no", *store, code=2)
+    run("rehearse", "then.yaml", "--scope", "nope", *store, code=2)
     (tmp_path / "hot.yaml").write_text(text.replace("{strategy", "{hot_after: 7, strategy"))
     run("apply", "hot.yaml", *store)
     run("undo", "config:3", "--reason", "no", *store, code=1)

@@ -31,7 +31,7 @@ def diagnostics(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Entries name types and reasons, never values."""
+    """What was skipped, dropped or held back, and why; names types, never values."""
 
     async def work() -> int:
         async with running(settings_of(store=store)) as core:

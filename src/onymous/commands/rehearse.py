@@ -19,6 +19,7 @@ from onymous.commands.common import (
     app,
     bar,
     console,
+    fail,
     now_ms,
     read_text,
     run_now,
@@ -27,7 +28,7 @@ from onymous.commands.common import (
 )
 from onymous.flows.tenants import parse
 from onymous.lab.rehearsal_report import page, through, verdict
-from onymous.lab.rehearse import rehearse
+from onymous.lab.rehearse import journal_size, rehearse
 from onymous.lab.rehearsed import RISKS, Rehearsal
 from onymous.rules.strategies import Plan, compile_plan
 
@@ -83,6 +84,8 @@ async def _rehearse(
     async with running(settings_of(store=store)) as core:
         await core.journal.flush(core.store)
         document, _ = parse(text)
+        if only and only not in document.scopes:
+            fail(f"the file has no scope {only}; it has {', '.join(document.scopes)}")
         out = []
         with bar(quiet) as shown:
             for name, config in document.scopes.items():
@@ -91,7 +94,9 @@ async def _rehearse(
                     continue
                 plan, number = today
                 pool = number * 2 + development
-                progress = functools.partial(shown.advance, shown.add_task(name, total=None))
+                size = await journal_size(core, pool, since_ms)  # under both rules
+                task = shown.add_task(name, total=2 * size)
+                progress = functools.partial(shown.advance, task)
                 later = compile_plan(config)
                 out.append(
                     await rehearse(core, name, pool, plan, later, since_ms, progress, reveal)

@@ -18,6 +18,7 @@ from onymous.flows.merging import Actor
 from onymous.flows.reresolve import Carried, Reresolve
 from onymous.flows.rule_changes import undisturbed
 from onymous.flows.versions import newest
+from onymous.lab.rehearse import journal_size
 from onymous.lab.reresolve import Parts, planned
 from onymous.rules.strategies import ScopeConfig, compile_plan
 from onymous.store.port import Transaction
@@ -108,7 +109,8 @@ async def _plans(
         for name, config in changing.items():
             for pool in (scopes[name] * 2, scopes[name] * 2 + 1):
                 label = f"{name} ({'development' if pool % 2 else 'production'})"
-                advance = functools.partial(shown.advance, shown.add_task(label, total=None))
+                size = await journal_size(core, pool, 0)
+                advance = functools.partial(shown.advance, shown.add_task(label, total=size))
                 plan = planned(core, pool, compile_plan(config), advance)
                 parts[pool] = await stack.enter_async_context(plan)
     return parts
@@ -175,8 +177,9 @@ async def undo_rules(
 
 
 def number_of(what: str) -> int:
-    """Return the number of `rules:N`; raises `typer.BadParameter`."""
-    text = what.partition(":")[2]
+    """Return the number of `rules:N` or `config:N`; raises `typer.BadParameter`."""
+    kind, _, text = what.partition(":")
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise typer.BadParameter("write rules: and the number `apply --reresolve` told you")
+        teller = "`apply --reresolve` told you" if kind == "rules" else "of `config log`"
+        raise typer.BadParameter(f"write {kind}: and the number {teller}")
     return int(text)

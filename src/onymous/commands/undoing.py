@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from onymous.app import running
+from onymous.app import Core, running
 from onymous.commands.asking import ask
 from onymous.commands.common import (
     EnvironmentOption,
@@ -26,12 +26,14 @@ from onymous.commands.common import (
     whoever,
 )
 from onymous.commands.reresolving import number_of, undo_rules
+from onymous.flows.carrying import rule_changes
+from onymous.flows.configure import ChangeRefused
 from onymous.flows.fencing import GRACE_S
 from onymous.flows.merging import Actor
 from onymous.flows.reresolve import Carried
 from onymous.flows.tenants import Applied, rollback
 from onymous.flows.versions import newest
-from onymous.rules.errors import CannotUndo
+from onymous.rules.errors import CannotUndo, NoSuchThing
 
 
 @app.command()
@@ -85,6 +87,28 @@ def _show(answer: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     console.print("nothing was changed" if dry_run else "undone")
 
 
+async def _rolled_back(core: Core, number: int, actor: Actor, dry_run: bool) -> Applied:
+    if number == 1:
+        raise CannotUndo(what="there was nothing before it")
+    try:
+        return await rollback(
+            core.store,
+            core.key,
+            number - 1,
+            dry_run=dry_run,
+            actor=actor.name,
+            reason=actor.reason,
+            now_ms=actor.now_ms,
+            expected=number,
+        )
+    except ChangeRefused:
+        standing = [c.id for c in await rule_changes(core.store) if c.undone_ms is None]
+        if standing:
+            why = f"people were carried over to its rules, undo rules:{standing[0]} instead"
+            raise CannotUndo(what=why) from None
+        raise
+
+
 def _stored(
     what: str, actor: Actor, dry_run: bool, keep_later: bool, store: str | None, as_json: bool
 ) -> None:
@@ -98,17 +122,11 @@ def _stored(
                 )
             async with core.store.read() as session:
                 now = await newest(session)
+            if number > now or number < 1:
+                raise NoSuchThing(what=f"version {number} of the configuration")
             if number != now:
                 raise CannotUndo(what=f"version {now} stands on it, undo that first")
-            where = (core.store, core.key, number - 1)
-            return await rollback(
-                *where,
-                dry_run=dry_run,
-                actor=actor.name,
-                reason=actor.reason,
-                now_ms=actor.now_ms,
-                expected=number,
-            )
+            return await _rolled_back(core, number, actor, dry_run)
 
     done = run_now(work())
     if as_json:

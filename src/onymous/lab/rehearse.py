@@ -54,6 +54,13 @@ async def journal_of(core: Core, pool: int, since_ms: int) -> AsyncIterator[list
         yield page
 
 
+async def journal_size(core: Core, pool: int, since_ms: int) -> int:
+    """Return how many requests of a pool a replay asks."""
+    await core.journal.flush(core.store)
+    async with core.store.read() as session:
+        return len(await when_noted(session, pool, since_ms))
+
+
 async def rehearse(
     core: Core,
     name: str,
