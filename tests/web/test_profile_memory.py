@@ -5,11 +5,13 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+import pytest
 from tests.conftest import Place
 from tests.web.reading import now, reading
 
 from onymous.flows.merging import Actor
 from onymous.web.profile_body import FIELDS
+from onymous.web.profile_memory import Memory
 
 FIELDS_ALL = ",".join(FIELDS)
 
@@ -42,3 +44,25 @@ async def test_an_answer_given_before_is_never_old(place: Place, tmp_path: pathl
         assert await seen() == ({"customer_id": "a", "email": "c@x.io"}, "gold", int(mpid))
         await here.running.erase(mpid, now_ms=now())
         assert (await here.read(mpid, FIELDS_ALL)).status_code == 404
+
+
+async def test_what_is_asked_at_length_is_answered_and_not_kept(
+    place: Place, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader who pads its queries fills no memory."""
+    put = Memory.put
+    kept: list[int] = []
+
+    def counted(self: Memory, path: str, query: bytes, given: Any, now_ms: int) -> None:
+        put(self, path, query, given, now_ms)
+        kept.append(len(self._new))
+
+    monkeypatch.setattr(Memory, "put", counted)
+    async with reading(place, tmp_path) as here:
+        mpid = await here.identify({"customerid": "a"})
+        for n in range(3):
+            assert (await here.read(mpid, padding=f"{n}" * 2_000)).status_code == 200
+            assert not kept or kept[-1] == 0
+        for _ in range(2):
+            assert (await here.read(mpid)).status_code == 200
+            assert not kept or kept[-1] == 1

@@ -14,6 +14,8 @@ from onymous.store.port import Row
 
 #: answers of one generation, its length, and the largest answer kept
 MOST_KEPT, KEPT_MS, MOST_BYTES = 4_000, 60_000, 16_384
+#: longest query whose meaning or answer is kept, bytes
+MOST_QUERY = 1_024
 _Key = tuple[str, bytes]
 
 
@@ -48,7 +50,7 @@ class Memory:
 
     def put(self, path: str, query: bytes, given: Given, now_ms: int) -> None:
         """Keep an answer."""
-        if len(given.body) > MOST_BYTES:
+        if len(given.body) > MOST_BYTES or len(query) > MOST_QUERY:
             return
         if len(self._new) >= MOST_KEPT or now_ms - self._since > KEPT_MS:
             self._old, self._new, self._since = self._new, {}, now_ms

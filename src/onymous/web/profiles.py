@@ -27,7 +27,7 @@ from onymous.store.port import Probe, Store
 from onymous.web.calls import Call, flag
 from onymous.web.identity import ENVIRONMENTS, Respond, later, refused
 from onymous.web.profile_body import Shown, body, fields
-from onymous.web.profile_memory import Memory, given
+from onymous.web.profile_memory import MOST_QUERY, Memory, given
 from onymous.web.wire import Reply, decode, inflate
 
 T = TypeVar("T")
@@ -222,7 +222,8 @@ class ProfilesWeb:
             known = Wanted(names, text, flag(params, "mpid_as_string"), worth)
             if len(self._queries) >= _MOST_QUERIES:
                 self._queries.clear()
-            self._queries[call.query] = known
+            if len(call.query) <= MOST_QUERY:
+                self._queries[call.query] = known
         return known
 
     def _count(self, holder: Holder) -> None:
