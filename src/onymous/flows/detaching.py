@@ -12,16 +12,16 @@ import msgspec
 
 from onymous.flows.desk import Desk
 from onymous.flows.identity import CODE_OF, NAME_OF, Resolver
+from onymous.flows.journal import by_hand
 from onymous.flows.merging import Actor
 from onymous.flows.profiles import canonical, sides
 from onymous.flows.working import Origin, Working
 from onymous.rules.batches import usable
 from onymous.rules.errors import Internal, NoSuchThing, NotFound, Refusal
 from onymous.rules.ledger import Entry
-from onymous.rules.modify import Change
 from onymous.rules.records import Record
 from onymous.rules.strategies import Plan
-from onymous.store import sql
+from onymous.store import history_sql, sql
 from onymous.store.packing import unpack_record
 from onymous.store.port import Found, Kept, Probe, Session, Store
 
@@ -137,17 +137,14 @@ class _Detach:
             subject = self._resolver.mpids.text(self._pid)
             row = (actor.now_ms, actor.name, "detach", subject, detail)
             working.extra.append((sql.AUDIT_ADD, row))
+            if self._resolver.journal.on:
+                gone: list[tuple[int, str | None, str | None]] = [(*self._value, None)]
+                noted = by_hand(self._pool, actor.now_ms, self._pid, gone)
+                working.extra.append((history_sql.JOURNAL_ADD, noted))
         return None
 
     def finish(self) -> None:
         """Answer: what was taken away is durable."""
-        journal, actor = self._resolver.journal, self._actor
-        if journal.on and not isinstance(self._out, Refusal):
-            where = (actor.workspace, actor.input)
-            change = [Change(self._value[0], self._value[1], None)]
-            journal.note_modify(
-                self._pool, where, actor.now_ms, self._pid, change, False, actor.request_id
-            )
         self._answer()
 
     def fail(self, error: Exception) -> None:

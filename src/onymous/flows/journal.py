@@ -220,6 +220,20 @@ def _row(key: _Key, item: _Held) -> tuple[object, ...]:
     )
 
 
+def by_hand(
+    pool: int, now_ms: int, target: int, changes: list[tuple[int, str | None, str | None]]
+) -> tuple[object, ...]:
+    """Return the entry of a change an operator made, (type, old, new) of each value.
+
+    It is written with the change: what was taken away by hand must not come back when rules are
+    applied to history. It names no input: no sender's rights limit it.
+    """
+    key = (pool, "modify", 0, False, target, *changes)
+    held = _Held(0, now_ms, None, Body({}, None, False, target, changes, target))
+    held.count = 1
+    return _row(key, held)
+
+
 def fresh_rows(
     pool: int, where: tuple[int, int], now_ms: int, people: Iterable[tuple[dict[int, str], int]]
 ) -> list[tuple[object, ...]]:

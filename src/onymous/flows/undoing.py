@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from onymous.flows.desk import Desk
 from onymous.flows.identity import NAME_OF, Resolver
+from onymous.flows.journal import by_hand
 from onymous.flows.merging import Actor
 from onymous.flows.working import Origin, Working
 from onymous.rules.batches import usable
@@ -17,7 +18,7 @@ from onymous.rules.ledger import TAKEN, UNDONE, Change, Entry, Line
 from onymous.rules.records import Record
 from onymous.rules.strategies import Plan
 from onymous.rules.undoing import Inverse, invert
-from onymous.store import sql
+from onymous.store import history_sql, sql
 from onymous.store.port import Found, Kept, Probe, Store
 
 _entries = msgspec.msgpack.Decoder(Entry)
@@ -72,7 +73,8 @@ class Undoing:
         lines = [Line(seq, at, _entries.decode(bytes(body))) for seq, at, body in told]
         line = next(line for line in lines if line.seq == entry)
         future: asyncio.Future[Inverse | Refusal] = asyncio.get_running_loop().create_future()
-        work = _Undo(plan, pool, pid, line, lines, actor, dry_run, future)
+        given = (plan, pool, pid, line, lines, actor, dry_run, future)
+        work = _Undo(self._resolver, *given)
         work.subject = self._resolver.mpids.text(pid)
         if dry_run:
             self._resolver.desk.submit(work)
@@ -106,6 +108,19 @@ def _nothing(entry: int) -> NoSuchThing:
     return NoSuchThing(what=f"entry {entry} of a profile here")
 
 
+def _moves(
+    pid: int, out: Inverse
+) -> Iterator[tuple[int, list[tuple[int, str | None, str | None]]]]:
+    """Yield whose values change, and how: (type, old, new) of each, those that go first."""
+    gone = [*out.remove, *((code, key) for code, key, _, _ in out.give)]
+    own: list[tuple[int, str | None, str | None]] = [(code, key, None) for code, key in gone]
+    own += [(code, None, key) for code, key, _ in out.add]
+    if own:
+        yield pid, own
+    for code, key, _, other in out.give:
+        yield other, [(code, None, key)]
+
+
 class _Undo:
     """One undoing at the desk."""
 
@@ -116,6 +131,7 @@ class _Undo:
 
     def __init__(
         self,
+        resolver: Resolver,
         plan: Plan,
         pool: int,
         pid: int,
@@ -125,6 +141,7 @@ class _Undo:
         dry_run: bool,
         future: asyncio.Future[Inverse | Refusal],
     ) -> None:
+        self._resolver = resolver
         self.plan = self._plan = plan
         self._pool, self._pid = pool, pid
         self._line, self._lines, self._actor = line, lines, actor
@@ -179,6 +196,10 @@ class _Undo:
         detail = msgspec.json.encode({"entry": self._line.seq, "reason": actor.reason})
         row = (actor.now_ms, actor.name, "undo", self.subject, detail)
         working.extra.append((sql.AUDIT_ADD, row))
+        if self._resolver.journal.on:
+            for pid, changes in _moves(self._pid, out):
+                noted = by_hand(self._pool, actor.now_ms, pid, changes)
+                working.extra.append((history_sql.JOURNAL_ADD, noted))
 
     def _answer(self) -> None:
         if not self._future.done():

@@ -137,7 +137,7 @@ class BadJson(Refusal):
     """The body is not the expected JSON: {what}."""
 
     code = "BAD_REQUEST"
-    hint = "Send one JSON object as described in the reference."
+    hint = "Send JSON of the shape the reference describes."
 
 
 class BodyTooLarge(Refusal):
