@@ -19,6 +19,7 @@ from onymous.commands.reresolving import carry_over, undo_rules
 from onymous.flows.configure import parse
 from onymous.lab.reresolve import Past, folded, planned
 from onymous.lab.throwaway import throwaway
+from onymous.lab.verify import problems
 from onymous.rules.grouping import Groups, Numbers
 from onymous.rules.reresolving import Move, Part, plan_moves
 from onymous.rules.strategies import Plan, compile_plan
@@ -100,6 +101,12 @@ async def test_group_by_group_is_as_at_once(
         assert plain(apart) or new == "link"
 
 
+def rules(name: str) -> dict[int, Plan]:
+    """The rules of each scope, by its number."""
+    scopes = parse(document(name))[0].scopes
+    return {1: compile_plan(scopes["people"]), 2: compile_plan(scopes["others"])}
+
+
 async def test_who_shares_a_tablet_is_nobody_elses(place: Any, tmp_path: pathlib.Path) -> None:
     """Rules change over people who share one device with many: each stays apart, and comes back."""
     async with running(place, tmp_path) as it:
@@ -110,10 +117,12 @@ async def test_who_shares_a_tablet_is_nobody_elses(place: Any, tmp_path: pathlib
         _, (carried,) = await carry_over(core, document("wider"), actor(), 0.0, quiet=True)
         assert not carried.left
         await agrees(it, pool, "wider")
+        assert await problems(core, rules("wider")) == []
         for values, *_ in (await people(it, pool)).values():
             assert len({v[1] for v in values if str(v[1]).startswith("shop")}) <= 2
         await core.directory.load()
         await undo_rules(core, carried.change, actor(), 0.0, keep_later=False)
+        assert await problems(core, rules("bare")) == []
         after = await people(it, pool)
         assert {p: v for p, v in after.items() if v[0] or p in before} == before
 

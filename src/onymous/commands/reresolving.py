@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 
 import typer
 
@@ -20,6 +21,7 @@ from onymous.flows.rule_changes import undisturbed
 from onymous.flows.versions import newest
 from onymous.lab.rehearse import journal_size
 from onymous.lab.reresolve import Parts, planned
+from onymous.rules.reresolving import summary
 from onymous.rules.strategies import ScopeConfig, compile_plan
 from onymous.store.port import Transaction
 
@@ -31,14 +33,7 @@ async def carry_over(
     core: Core, text: str, actor: Actor, grace_s: float, *, quiet: bool
 ) -> tuple[Applied, list[Carried]]:
     """Apply a document whose rules change who is who, and carry people over to it."""
-    document, _ = parse(text)
-    await core.directory.load()
-    async with core.store.read() as session:
-        version = await newest(session)
-        state, ids = await tenancy.read_state(session)
-    # also scopes nobody calls any more; the people of one whose rules stay are left alone
-    scopes, were = ids.scopes, state.scopes
-    changing = {n: c for n, c in document.scopes.items() if n in scopes and c != were[n]}
+    version, changing, scopes = await _changing(core, text)
     rounds = dict.fromkeys(changing, 0)
     out: list[Applied] = []
     done: dict[str, Carried] = {}
@@ -80,13 +75,28 @@ async def _apply(core: Core, text: str, actor: Actor, around: Around, version: i
     )
 
 
-async def preview(core: Core, text: str, actor: Actor) -> Applied:
-    """Return what an apply would change; `onymous rehearse` says what that makes of people."""
+async def _changing(core: Core, text: str) -> tuple[int, dict[str, ScopeConfig], dict[str, int]]:
+    """Return the version in force, the scopes whose rules change, and the numbers of all."""
+    document, _ = parse(text)
+    await core.directory.load()
+    async with core.store.read() as session:
+        version = await newest(session)
+        state, ids = await tenancy.read_state(session)
+    # also scopes nobody calls any more; the people of one whose rules stay are left alone
+    scopes, were = ids.scopes, state.scopes
+    changing = {n: c for n, c in document.scopes.items() if n in scopes and c != were[n]}
+    return version, changing, scopes
+
+
+async def preview(
+    core: Core, text: str, actor: Actor, *, quiet: bool
+) -> tuple[Applied, list[Carried]]:
+    """Return what an apply would change, and what that makes of people as they are now."""
 
     async def around(tx: Transaction, scope: int, was: ScopeConfig, becomes: ScopeConfig) -> None:
         """Nothing is carried over in a dry run."""
 
-    return await apply(
+    applied = await apply(
         core.store,
         core.key,
         text,
@@ -95,6 +105,16 @@ async def preview(core: Core, text: str, actor: Actor) -> Applied:
         now_ms=actor.now_ms,
         around=around,
     )
+    if applied.refused:
+        return applied, []
+    _, changing, scopes = await _changing(core, text)
+    out = []
+    async with contextlib.AsyncExitStack() as stack:
+        parts = await _plans(core, changing, scopes, quiet, stack)
+        for name in changing:
+            both = (parts[scopes[name] * 2], parts[scopes[name] * 2 + 1])
+            out.append(Carried(**summary(itertools.chain(*both))))
+    return applied, out
 
 
 async def _plans(
@@ -142,6 +162,13 @@ async def _again(
 def show(carried: list[Carried]) -> None:
     """Say what a change of rules did to people."""
     for c in carried:
+        if not c.change:
+            console.print(
+                f"{c.records} records would change, {c.merged} become one with another,"
+                f" {c.created} be made; who, says: onymous rehearse",
+                highlight=False,
+            )
+            continue
         text = (
             f"rules:{c.change}: {c.records} records changed, {c.merged} became one with another,"
             f" {c.created} were made"

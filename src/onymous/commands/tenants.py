@@ -79,7 +79,7 @@ async def _carry(
     async with running(settings) as core:
         actor = Actor(name=author, reason=reason or "no reason given", now_ms=now_ms())
         if dry_run:
-            return await preview(core, text, actor), []
+            return await preview(core, text, actor, quiet=quiet)
         return await carry_over(core, text, actor, GRACE_S, quiet=quiet)
 
 

@@ -247,11 +247,11 @@ class _Planning:
 
 
 def summary(parts: Iterable[Part]) -> Mapping[str, int]:
-    """Count what a plan does: people who become one, records made, values that move."""
-    out = {"merged": 0, "created": 0, "values": 0}
+    """Count what a plan does: records changed, of them joined with another, and made."""
+    out = {"merged": 0, "created": 0, "records": 0}
     for part in parts:
         for move in part.moves:
             out["merged"] += move.into is not None
             out["created"] += move.pid < 0
-            out["values"] += len(move.add)
+            out["records"] += 1
     return out
