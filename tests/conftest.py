@@ -39,6 +39,12 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("onymous")
 
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker more than cores: a third of the time tests wait for servers and browsers."""
+    return (os.cpu_count() or 1) + 1
+
+
 T = TypeVar("T")
 ENGINES = ("sqlite", "postgresql")
 #: durable like in production, but small
