@@ -55,3 +55,10 @@ def test_a_place_it_may_not_make_stores_in(tmp_path: pathlib.Path) -> None:
     out = soak("--store", f"sqlite:{tmp_path}")
     assert out.exit_code == 2
     assert "makes stores of its own" in " ".join(out.output.split())
+
+
+def test_one_part_alone() -> None:
+    out = soak("--only", "races", "--tries", "3", "--json")
+    assert [row["part"] for row in json.loads(out.stdout)["parts"]] == ["races"]
+    out = soak("--only", "luck")
+    assert out.exit_code == 2 and "there is no part luck" in out.output

@@ -12,7 +12,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from onymous.commands.common import JsonOption, app, bar, console, errors, run_now, stop
+from onymous.commands.common import (
+    JsonOption,
+    app,
+    bar,
+    console,
+    errors,
+    fail,
+    run_now,
+    stop,
+)
 from onymous.lab.audit import Violation
 from onymous.lab.ground import Ground
 from onymous.lab.lives import lives
@@ -31,6 +40,7 @@ PARTS: tuple[tuple[str, Part], ...] = (
     ("lives", lives),
 )
 SQLITE = "sqlite"
+NAMES = ", ".join(name for name, _ in PARTS)
 
 
 @app.command()
@@ -51,16 +61,18 @@ def soak(
     minutes: Annotated[
         float, typer.Option(help="longest time of each part on each engine; 0 is no limit")
     ] = 0,
+    only: Annotated[list[str] | None, typer.Option(help=f"parts to run: {NAMES}")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look for violations on throw-away stores; ends with 1 and a story at the first one."""
     rows: list[dict[str, Any]] = []
+    parts = _chosen(only)
     counts = dict.fromkeys((name for name, _ in PARTS), crashes)
     counts |= {"audit": steps, "races": tries}
     with tempfile.TemporaryDirectory(prefix="onymous-soak-") as folder:
         for url in store or [SQLITE]:
             ground = _ground(url, folder)
-            for name, part in PARTS:
+            for name, part in parts:
                 if counts[name]:
                     rows.append(_part(name, part, ground, counts[name], seed, minutes, as_json))
                     if "violation" in rows[-1]:
@@ -72,6 +84,12 @@ def soak(
         _show(rows)
     if broken:
         raise typer.Exit(1)
+
+
+def _chosen(only: list[str] | None) -> list[tuple[str, Part]]:
+    if unknown := sorted(set(only or ()).difference(name for name, _ in PARTS)):
+        fail(f"there is no part {unknown[0]}", f"The parts are {NAMES}.")
+    return [(name, part) for name, part in PARTS if not only or name in only]
 
 
 def _ground(url: str, folder: str) -> Ground:
