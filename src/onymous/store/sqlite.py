@@ -40,7 +40,7 @@ CHECKPOINT_BYTES = 4 << 20
 RESTART_BYTES = 256 << 20
 #: pages each connection keeps: the one that answers, the one that writes, any other; mapping the
 #: file as well was no faster, and what is mapped is kept by place, not by use
-READER_BYTES, WRITER_BYTES, OTHER_BYTES = 72 << 20, 12 << 20, 4 << 20
+READER_BYTES, WRITER_BYTES, OTHER_BYTES = 36 << 20, 12 << 20, 4 << 20
 #: seconds without a commit after which the WAL is emptied: it still holds what was deleted
 QUIET_S = 5.0
 

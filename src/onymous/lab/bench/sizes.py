@@ -72,7 +72,7 @@ def growth(bench: Bench) -> Iterator[Line]:
         goal="<= 200 MB resident",
         measured=f"{memory:.0f} MB",
         met=memory <= 200,
-        detail="resident memory counts pages of the database file that are mapped",
+        detail="most of it pages of the database and what people were told last",
     )
 
 
