@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from onymous.__main__ import ALONE
 from onymous.cli import app
 
 CASE: dict[str, Any] = {
@@ -160,16 +159,3 @@ def test_files_that_cannot_be_read_are_told_in_one_line(tmp_path: pathlib.Path) 
     ):
         result = CliRunner().invoke(app, list(words))
         assert result.exit_code == 2, (words, result.output, result.exception)
-
-
-def test_serving_brings_only_what_it_needs() -> None:
-    """A server is there within a second; what other commands need stays out of its start."""
-    for name, module in ALONE.items():
-        code = (
-            f"import sys, {module} as m; names = {{c.name or c.callback.__name__ for c in"
-            f" m.app.registered_commands}}; assert {name!r} in names, names;"
-            " print([n for n in ('httpx', 'pyarrow', 'pygments', 'opentelemetry')"
-            " if n in sys.modules])"
-        )
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert out.stdout.strip() == "[]", out.stdout + out.stderr

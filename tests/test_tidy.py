@@ -22,26 +22,28 @@ MAY_IMPORT: dict[str, set[str]] = {
     "crypto": set(),
     "tls": set(),
     "limits": set(),
-    "settings": set(),
+    "settings": {"later"},
     "early": {"settings", "store.wal"},
     "readers": set(),
     "managing": set(),
-    "observe": {"store.port", "rules"},
+    "observe": {"store.port", "rules", "later"},
     "logs": set(),
     "tracing": {"web", "flows", "store.port", "store.sql"},
     "stopping": {"web"},
     "processes": {"settings", "stopping"},
-    "measuring": {"app", "flows", "limits", "observe", "settings", "store"},
+    "measuring": {"app", "flows", "later", "limits", "observe", "settings", "store"},
     "flows": {"rules", "outputs", "crypto", "later"}
     | {"store.port", "store.sql", "store.tenants_sql", "store.packing", "store.history_sql"}
     | {"store.review_sql", "store.rules_sql"}
     | {"store.compression", "store.credentials_sql", "store.console_sql", "store.operation_sql"}
     | {"store.configuration_sql", "store.backup_sql", "store.scopes_sql"},
-    "web": {"flows", "rules", "limits", "crypto", "observe", "store.port"},
+    "pages": {"*"},
+    "web": {"later", "flows", "rules", "limits", "crypto", "observe", "store.port"},
     "console": {"flows", "rules"},
     "worker": {"flows", "store.port"},
     "app": {"*"},
     "serving": {"*"},
+    "starting": {"early", "later", "logs", "serving", "settings"},
     "backups": {"*"},
     "restoring": {"*"},
     "checking": {"*"},
@@ -53,11 +55,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"store.scratch", "store.scratch_sql", "store.packing"}
     | {"backups", "restoring", "later"},
     "commands": {"app", "serving", "library", "lab", "settings", "logs", "crypto", "flows"}
-    | {"store.port", "processes", "rules", "readers", "later", "early"}
+    | {"store.port", "processes", "rules", "readers", "later", "starting"}
     | {"backups", "restoring", "checking", "doctor", "doctor_url"},
     "cli": {"commands"},
     "__init__": {"library"},
-    "__main__": {"cli", "commands", "early"},
+    "__main__": {"early", "later"},
 }
 #: the lab drives the product from outside; these parts of it know nothing of the product
 ALONE = {"lab.simulate", "lab.auditor", "lab.score", "lab.history_auditor"}

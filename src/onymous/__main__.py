@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
 
 from onymous import early
+from onymous.later import hollow
 
-#: commands that must start fast bring only themselves; all others bring the whole command line
-ALONE = {"serve": "onymous.commands.serve", "work": "onymous.commands.serve"}
+#: commands that must start fast: they are begun without the command line where they are plain
+FAST = ("serve", "work")
+#: of libraries a server uses: what the package brings beside the parts that are used
+HARDLY_USED: dict[str, dict[str, str]] = {
+    "uvicorn": {"Config": "uvicorn.config"},
+    "prometheus_client": {},
+    "logging.config": {},
+}
 
 
 def run() -> None:
     """Run the command that was asked for."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
-    if name in ALONE:
+    if name in FAST:
+        gc.disable()  # until it runs: importing makes a great deal, and no garbage
         early.begin(sys.argv[2:], os.environ)
-    importlib.import_module(ALONE.get(name, "onymous.cli")).app()
+        for library, known in HARDLY_USED.items():
+            hollow(library, **known)
+        starting = importlib.import_module("onymous.starting")
+        line = starting.read(name, sys.argv[2:])
+        if line is not None:
+            sys.exit(starting.run(line))
+        gc.enable()
+    importlib.import_module("onymous.cli").app()
 
 
 if __name__ == "__main__":

@@ -380,12 +380,11 @@ async def _mpid_key(store: Store) -> bytes:
 
 
 def calm_collector() -> None:
-    """Let Python's collector of reference cycles run rarely: our objects hardly ever form any.
-
-    With its defaults it walks all live objects again and again while requests wait.
-    """
-    gc.collect()
+    """Let the collector, which walks all objects, run rarely: ours hardly ever form cycles."""
+    if gc.isenabled():  # off since the process began (`__main__`): hardly any garbage yet
+        gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(200_000, 50, 50)
 
 

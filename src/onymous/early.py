@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onymous.settings import SettingError, load
+from onymous.settings import SettingError, load_here
 from onymous.store import wal
 
 #: who reads, and what keeps the log known until the server has opened the folder
@@ -25,9 +25,8 @@ def begin(arguments: Sequence[str], environ: Mapping[str, str]) -> threading.Thr
     `arguments` are those of the command. Whatever is wrong with them or the folder is left to the
     command to say.
     """
-    file = pathlib.Path("onymous.toml")
     try:
-        store = load({"store": _flag(arguments)}, environ, file if file.exists() else None).store
+        store = load_here({"store": _flag(arguments)}, environ).store
     except SettingError:
         return None
     folder = pathlib.Path(store.removeprefix("sqlite:"))

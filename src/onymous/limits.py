@@ -9,13 +9,13 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+
+import msgspec
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """Sizes nothing may exceed; each is a setting of the same name."""
 
     max_identity_body_bytes: int = 262_144
@@ -24,8 +24,7 @@ class Bounds:
     max_identities_per_profile: int = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """Whether a request may pass; if not, when to come back and what was exceeded."""
 
     allowed: bool
@@ -37,8 +36,7 @@ class Verdict:
 ALLOWED = Verdict(True)
 
 
-@dataclass(frozen=True, slots=True)
-class Trusted:
+class Trusted(msgspec.Struct, frozen=True):
     """Networks of proxies whose X-Forwarded-For counts."""
 
     networks: tuple[Network, ...] = ()

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import uvicorn
+from uvicorn.config import Config
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -47,9 +47,9 @@ def _only(app: Asgi, allowed: Callable[[str], bool]) -> Asgi:
     return answer
 
 
-def manager(app: Asgi, cert: str, key: str, http: type[asyncio.Protocol]) -> uvicorn.Config:
+def manager(app: Asgi, cert: str, key: str, http: type[asyncio.Protocol]) -> Config:
     """Return what the server of the operators' listener is made from; `http` is its protocol."""
-    config = uvicorn.Config(
+    config = Config(
         managed_only(app),
         http=http,
         loop="none",

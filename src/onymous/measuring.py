@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from collections.abc import Callable
 
 from onymous.app import Core
 from onymous.flows.jobs import waiting
 from onymous.flows.journal import MOST_HELD
+from onymous.later import module
 from onymous.limits import Limits
 from onymous.observe import Metrics
 from onymous.settings import TABLE
 from onymous.store import review_sql, schema, sql
+
+metadata = module("importlib.metadata")
 
 #: counting rows is done once in so many seconds at most
 EVERY_S = 5.0
@@ -31,9 +33,6 @@ class Measuring:
         self._core, self._metrics, self._limits = core, metrics, limits
         self._connections = connections
         self._counted = -EVERY_S
-        version = importlib.metadata.version("onymous")
-        text = str(schema.SCHEMA_VERSION)
-        metrics.gauge("build", "Version and schema.", 1, version=version, schema=text)
         for name in LIMITS:
             value = float(getattr(core.settings, name))
             metrics.gauge("limit", "Limits as set; 0: none.", value, limit=name)
@@ -41,6 +40,8 @@ class Measuring:
     async def text(self) -> bytes:
         """Return all metrics in the Prometheus text format."""
         core, gauge = self._core, self._metrics.gauge
+        version, at = metadata.version("onymous"), str(schema.SCHEMA_VERSION)
+        gauge("build", "Version and schema.", 1, version=version, schema=at)
         gauge("waiting_requests", "Requests waiting for an answer.", core.desk.waiting)
         gauge("connections", "Open connections of clients.", self._connections())
         for kind, count in core.diagnostics.counts.items():

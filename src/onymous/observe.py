@@ -7,16 +7,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client.metrics import Counter, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import CollectorRegistry
 
+from onymous.later import module
 from onymous.store.port import LostRace, Store, Transaction
+
+exposition = module("prometheus_client.exposition")
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300)
@@ -150,7 +148,8 @@ class Metrics:
         plain, self._plain = self._plain, {}
         for (operation, status), count in plain.items():
             self._requests.labels(operation, str(status)).inc(count)
-        return generate_latest(self.registry)
+        text: bytes = exposition.generate_latest(self.registry)
+        return text
 
     def watch(self, store: Store) -> Store:
         """Time the store's write transactions by name, and return it."""

@@ -15,8 +15,9 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from onymous.settings import SettingError, Settings
 from onymous.stopping import Ending, notify
@@ -145,7 +146,7 @@ class _Group:
         if number:
             manage = s.manage_port + number if s.manage_port else 0
             s = replace(s, work=False, manage_port=manage)
-        own = {f"ONYMOUS_{f.name.upper()}": str(getattr(s, f.name)) for f in fields(s)}
+        own = {f"ONYMOUS_{name.upper()}": str(getattr(s, name)) for name in s.__struct_fields__}
         return {**os.environ, **own, "NOTIFY_SOCKET": ""}
 
 

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import importlib
 import pathlib
 import socket
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
-import uvicorn
+from uvicorn.config import Config
 
 from onymous.app import Core, calm_collector
-from onymous.flows.aliases import request_alias
-from onymous.flows.carrying import rule_changes
-from onymous.flows.detaching import Detaching
-from onymous.flows.finding import Finder
-from onymous.flows.former import former_names
 from onymous.flows.lifetime import Lifetime
-from onymous.flows.live import Live
-from onymous.flows.people import People
-from onymous.flows.scope_log import changes
 from onymous.flows.ties import Ties
-from onymous.flows.timeline import Timeline
-from onymous.flows.versions import version, versions
 from onymous.later import fetch, module
 from onymous.limits import Bounds, Limits, Trusted, networks
 from onymous.logs import log_request
@@ -62,10 +50,9 @@ from onymous.web.scope_changes import ScopeChangesWeb
 from onymous.web.server import Application, Asgi, Watch
 from onymous.web.wire import Reply
 
-#: what the pages need, and what a first request of another kind needs
-PAGES = "onymous.console.app"
+#: what a first request may need
 SOON = ("phonenumbers", "joserfc.jwt")
-pages_app, pages_site, tls = module(PAGES), module("onymous.console.site"), module("onymous.tls")
+pages, tempfile, tls = module("onymous.pages"), module("tempfile"), module("onymous.tls")
 
 
 def application(
@@ -171,41 +158,12 @@ def log_each(op: str, call: Call) -> Callable[[Reply], None]:
     return done
 
 
-async def console(core: Core, ending: Callable[[], bool]) -> Asgi:
-    """Return the pages of a started core, for paths under /console."""
-    people = People(core.store, core.key)
-    timeline = Timeline(core.store, core.historian, core.directory, core.bodies)
-    rooms = pages_site.Rooms(
-        people=people,
-        directory=core.directory,
-        profiles=core.profiles,
-        timeline=timeline,
-        finder=Finder(core.store, core.resolver),
-        ties=Ties(core.store, core.mpids),
-        live=Live(core.store, core.historian, timeline),
-        merging=core.merging,
-        undoing=core.undoing,
-        detaching=Detaching(core.resolver, core.store),
-        former=functools.partial(former_names, core.store, core.historian),
-        alias=functools.partial(request_alias, core.resolver, core.store),
-        explain=core.explainer.explain,
-        review=core.review,
-        versions=functools.partial(versions, core.store),
-        version=functools.partial(version, core.store),
-        scope_changes=functools.partial(changes, core.store),
-        rule_changes=functools.partial(rule_changes, core.store),
-        ending=ending,
-        address=_trusted(core.settings.trusted_proxies).address,
-    )
-    pages: Asgi = pages_app.console_app(rooms, await people.signing_key())
-    return pages
-
-
 class Console:
     """The pages, made when the first of them is asked for: their libraries take time to load."""
 
     def __init__(self, core: Core, ending: Callable[[], bool]) -> None:
         self._core, self._ending = core, ending
+        self._address = _trusted(core.settings.trusted_proxies).address
         self._made: Asgi | None = None
         self._making = asyncio.Lock()
 
@@ -214,8 +172,8 @@ class Console:
         if self._made is None:
             async with self._making:
                 if self._made is None:
-                    await asyncio.to_thread(importlib.import_module, PAGES)
-                    self._made = await console(self._core, self._ending)
+                    await asyncio.to_thread(importlib.import_module, "onymous.pages")
+                    self._made = await pages.console(self._core, self._ending, self._address)
         await self._made(scope, receive, send)
 
 
@@ -275,9 +233,8 @@ class Server:
 
         Returns how many requests had no answer at the end. Without a socket only jobs are done.
         """
-        shown = with_console(self.settings)
         await self.core.start()
-        pages = Console(self.core, self.ending) if shown else None
+        shown = Console(self.core, self.ending) if with_console(self.settings) else None
         calm_collector()
         self.core.on_outdated = self.ending.ask
         self.core.on_job = self.metrics.job
@@ -286,7 +243,7 @@ class Server:
             self.core.around_job = self._tracing.job
         try:
             with self.ending.signals() if signals else contextlib.nullcontext():
-                self._make(pages, public=sock is not None)
+                self._make(shown, public=sock is not None)
                 await self._serve(sock, started)
         finally:
             notify("STOPPING=1")
@@ -343,20 +300,22 @@ class Server:
         while not all(server.started for server in servers):
             await asyncio.sleep(0.005)
         notify("READY=1")
-        fetch(SOON)
         if started is not None:
             started()
+        fetch(SOON)
 
-    def _make(self, pages: Asgi | None, *, public: bool) -> None:
+    def _make(self, shown: Asgi | None, *, public: bool) -> None:
         """Make the servers of both listeners."""
         s = self.settings
         cert, key = s.tls_cert, s.tls_key
         watch = None if self._tracing is None else self._tracing.request
         app = application(self.core, self.metrics, self.ending, self._connections, watch)
-        app.console = pages
-        with tempfile.TemporaryDirectory(prefix="onymous-tls-") as folder:
+        app.console = shown
+        with contextlib.ExitStack() as until_read:
             if s.tls_dev and not cert:
-                cert, key = map(str, tls.throw_away(pathlib.Path(folder), s.host))
+                made = tempfile.TemporaryDirectory(prefix="onymous-tls-")
+                folder = pathlib.Path(until_read.enter_context(made))
+                cert, key = map(str, tls.throw_away(folder, s.host))
             # certificates are read now; the folder of a throw-away one goes
             if s.manage_port:
                 self._manager = Polite(manager(app, cert, key, self._speaks(app, hot=False)))
@@ -378,9 +337,9 @@ class Server:
             too_slow=(s.head_timeout_s, s.body_timeout_s, app.too_slow),
         )
 
-    def _config(self, app: Application, cert: str, key: str) -> uvicorn.Config:
+    def _config(self, app: Application, cert: str, key: str) -> Config:
         self._protocol = self._speaks(app, hot=True)
-        config = uvicorn.Config(
+        config = Config(
             public_only(app) if self.settings.manage_port else app,
             http=self._protocol,
             loop="none",

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import Any
+
+import msgspec
+
+from onymous.later import module
+
+tomllib = module("tomllib")
 
 
 class SettingError(ValueError):
     """A setting has a value it cannot have; says which, why and what to write instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True):
     """One row of the table."""
 
     name: str
@@ -90,8 +93,7 @@ BY_NAME = {s.name: s for s in TABLE}
 assert len(BY_NAME) == len(TABLE)
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings with their values; see `TABLE` for what each means."""
 
     store: str
@@ -141,7 +143,7 @@ class Settings:
     trace_share: float
 
 
-assert [f.name for f in fields(Settings)] == [s.name for s in TABLE]
+assert list(Settings.__struct_fields__) == [s.name for s in TABLE]
 
 
 def load(
@@ -162,6 +164,14 @@ def load(
         if value is not None:
             values[name] = _read(BY_NAME[name], value, f"--{name.replace('_', '-')}")
     return Settings(**values)
+
+
+def load_here(
+    flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Collect the settings of a process that was started here, `onymous.toml` included."""
+    file = pathlib.Path("onymous.toml")
+    return load(flags, environ, file if file.exists() else None)
 
 
 def _from_file(file: pathlib.Path) -> dict[str, Any]:

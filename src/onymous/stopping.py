@@ -16,7 +16,8 @@ import socket
 import threading
 from collections.abc import Iterator
 
-import uvicorn
+from uvicorn.config import Config
+from uvicorn.server import Server
 
 from onymous.web.hot import HotProtocol
 
@@ -26,13 +27,13 @@ log = logging.getLogger("onymous.stopping")
 GRACE_S = 1.0
 
 
-class Polite(uvicorn.Server):
+class Polite(Server):
     """uvicorn's server; signals are not its business, and it counts what it had to cut off."""
 
     #: requests that had no answer when waiting for them ended
     cut = 0
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.servers: list[asyncio.base_events.Server] = []
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from tests.web.serving import Running, running
 
 from onymous.flows import changes as feed

@@ -24,7 +24,7 @@ from onymous.lab.check_fields import BadScenario
 from onymous.later import module
 from onymous.readers import FileProblem
 from onymous.rules.errors import MappingInvalid, Refusal
-from onymous.settings import SettingError, Settings, load
+from onymous.settings import SettingError, Settings, load_here
 from onymous.store.port import StoreError
 
 if TYPE_CHECKING:
@@ -109,17 +109,33 @@ def run_now(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine; expected errors become one clear line and exit code 2, refusals 1."""
     try:
         return uvloop.run(work)
-    except PROBLEMS as error:
+    except Exception as error:
+        fail_for(error)
+
+
+def fail_for(error: Exception) -> NoReturn:
+    """Fail for an error a command may meet; raises any other one."""
+    if isinstance(error, PROBLEMS):
         stop(error)
-    except (BadDocument, ChangeRefused) as error:
+    if isinstance(error, BadDocument | ChangeRefused):
         _not_applied(error)
-    except Refusal as refusal:
-        fail(refusal.message, refusal.hint, code=refusal.code, status=1)
-    except PeopleProblem as problem:
-        stop(problem, status=1)
-    except OSError as error:
+    if isinstance(error, Refusal):
+        fail(error.message, error.hint, code=error.code, status=1)
+    if isinstance(error, PeopleProblem):
+        stop(error, status=1)
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         fail(f"{where}{error.strerror or type(error).__name__}", code="OS_ERROR")
+    raise error
+
+
+def ended(error: Exception, *, machines: bool) -> int:
+    """Tell why something ended that began without the command line; return the exit code."""
+    _MACHINES.set(machines)
+    try:
+        fail_for(error)
+    except typer.Exit as exit:
+        return exit.exit_code
 
 
 def with_core(store: str | None, work: Callable[[Core], Awaitable[T]]) -> T:
@@ -134,9 +150,8 @@ def with_core(store: str | None, work: Callable[[Core], Awaitable[T]]) -> T:
 
 def settings_of(**flags: Any) -> Settings:
     """Settings from the file here, the environment and these flags; None leaves one alone."""
-    file = pathlib.Path("onymous.toml")
     try:
-        return load(flags, file=file if file.exists() else None)
+        return load_here(flags)
     except SettingError as error:
         stop(error)
 

@@ -7,7 +7,6 @@ The face of tenancy for the other rooms; applying documents is in `configure`, s
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import json
 import re
 
@@ -34,11 +33,14 @@ from onymous.flows.credentials import (
 from onymous.flows.fencing import FENCE
 from onymous.flows.tenancy import decode_scope, decode_shared, has_data, stored_input
 from onymous.flows.used import Used
+from onymous.later import module
 from onymous.rules.strategies import Plan, compile_plan
 from onymous.store import tenants_sql as sql
 from onymous.store.port import Row, Session, Store
 from onymous.store.scopes_sql import HOLDS
 from onymous.store.sql import META_GET
+
+resources = module("importlib.resources")
 
 __all__ = [
     "Applied",
@@ -271,7 +273,7 @@ def _caller(row: Row, secrets: list[tuple[int, bytes]], held: set[int]) -> Calle
 
 def starter(organization: str = "My company", workspace: str = "My app") -> str:
     """Return the commented document that `onymous init` writes; `apply` accepts it as it is."""
-    text = importlib.resources.files("onymous").joinpath("starter.yaml").read_text("utf-8")
+    text = resources.files("onymous").joinpath("starter.yaml").read_text("utf-8")
     names = {"ORGANIZATION": organization, "WORKSPACE": workspace}
     pattern = re.compile("{(" + "|".join(names) + ")}")
     return pattern.sub(lambda m: json.dumps(names[m[1]], ensure_ascii=False), text)

@@ -6,16 +6,18 @@ gets one of what was found, so that the first change can be taken back too.
 
 from __future__ import annotations
 
-import difflib
 import zlib
 
 import msgspec
 
 from onymous.flows import tenancy
 from onymous.flows.config_text import text_of
+from onymous.later import module
 from onymous.rules.errors import BadRequest, ConfigChanged, NoSuchVersion
 from onymous.store import configuration_sql as sql
 from onymous.store.port import Row, Session, Store, Transaction
+
+difflib = module("difflib")
 
 MOST_AUTHOR, MOST_REASON, MOST_PAGE = 100, 500, 200
 _steps = msgspec.json.Decoder(list[str]).decode

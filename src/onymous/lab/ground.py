@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import json
 import os
@@ -15,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg  # type: ignore[import-untyped]
+import msgspec
 
 from onymous.app import Core, backup_folder, running
 from onymous.backups import Backup, make
@@ -103,12 +103,12 @@ class Kept:
         """Restore it to a new place; raises `Violation` for what verification finds."""
         if self._backup is not None:
             into = self._folder / f"restored-{next(_names)}"
-            new = dataclasses.replace(self._settings, store=f"sqlite:{into}")
+            new = msgspec.structs.replace(self._settings, store=f"sqlite:{into}")
             out = await restore(self._backup, into, new, tombstones=[], progress=_quiet)
         else:
             name = await self._copy(self.databases[0])
             url = f"{self._settings.store.rpartition('/')[0]}/{name}"
-            new = dataclasses.replace(self._settings, store=url)
+            new = msgspec.structs.replace(self._settings, store=url)
             # there is no file where nobody was erased; were one lost, the audit would see it
             without = not any(backup_folder(new).glob("tombstones-*.log"))
             out = await new_epoch(new, tombstones=[], without=without, progress=_quiet)
@@ -130,7 +130,7 @@ def _quiet(step: str, done: int, total: int) -> None:
 async def cores(settings: Settings, count: int) -> AsyncIterator[list[Core]]:
     """Open a store several times, as several processes do."""
     async with AsyncExitStack() as stack:
-        quiet = dataclasses.replace(settings, journal=False)
+        quiet = msgspec.structs.replace(settings, journal=False)
         yield [await stack.enter_async_context(running(quiet)) for _ in range(count)]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 import msgspec
 
+from onymous.later import module
 from onymous.rules.identifiers import BY_NAME, FOLDED
+
+difflib = module("difflib")
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +17,14 @@ _ARM = (
     "SELECT * FROM (SELECT {n}, i.holder, i.pid FROM identity i"
     " WHERE i.slot = ? AND i.value = ? ORDER BY i.holder LIMIT " + str(FEW + 1) + ")"
 )
-#: one statement per number of identities: a single round through the engine
-_FIND = [" UNION ALL ".join(_ARM.format(n=n) for n in range(count)) for count in range(65)]
 #: the counted people of a crowded value stand in its marker row
 _CROWD = "SELECT pid FROM identity WHERE slot = ? AND value = ? AND holder = -1"
+
+
+@functools.lru_cache(65)
+def _arms(count: int) -> str:
+    """Return the statement that finds so many identities in a single round through the engine."""
+    return " UNION ALL ".join(_ARM.format(n=n) for n in range(count))
 
 
 def find_in(cursor: apsw.Cursor, probe: Probe) -> Found:
@@ -35,7 +40,7 @@ def find_in(cursor: apsw.Cursor, probe: Probe) -> Found:
         for code, key in probe.keys.items():
             args += (base + code, key)
         held: dict[int, None] = {}
-        for arm, holder, pid in execute(_FIND[len(codes)], args).fetchall():
+        for arm, holder, pid in execute(_arms(len(codes)), args).fetchall():
             code = codes[arm]
             if holder == CROWDED:
                 crowded[code] = 0

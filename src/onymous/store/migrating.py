@@ -60,12 +60,11 @@ async def _apply(connection: Connection) -> None:
                 f"the database needs schema version {needs} or newer, this is"
                 f" {schema.SCHEMA_VERSION}: upgrade Onymous"
             )
-    for number, script in schema.migrations("postgresql"):
-        if number > version:
-            for statement in schema.statements(script):
-                await connection.execute(statement)
-            for name, value in (
-                ("schema_version", str(number)),
-                ("compatible_version", str(schema.COMPATIBLE_VERSION)),
-            ):
-                await connection.execute(numbered(sql.META_PUT), name, value.encode())
+    for number, script in schema.migrations("postgresql", version):
+        for statement in schema.statements(script):
+            await connection.execute(statement)
+        for name, value in (
+            ("schema_version", str(number)),
+            ("compatible_version", str(schema.COMPATIBLE_VERSION)),
+        ):
+            await connection.execute(numbered(sql.META_PUT), name, value.encode())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import re
+
+from onymous.later import module
+
+resources = module("importlib.resources")
 
 #: version of the newest migration
 SCHEMA_VERSION = 16
@@ -41,13 +44,15 @@ DIALECTS: dict[str, dict[str, str]] = {
 }
 
 
-def migrations(engine: str) -> list[tuple[int, str]]:
-    """Return (version, SQL text) of every migration in order, in the engine's words."""
-    folder = importlib.resources.files("onymous.store.migrations")
+def migrations(engine: str, above: int = 0) -> list[tuple[int, str]]:
+    """Return (version, SQL text) of migrations above a version, in order, in the engine's words."""
+    if above >= SCHEMA_VERSION:
+        return []  # nothing to read: most starts
+    folder = resources.files("onymous.store.migrations")
     out = []
     for entry in sorted(folder.iterdir(), key=lambda e: e.name):
         match = re.fullmatch(r"(\d{4})_\w+\.sql", entry.name)
-        if match:
+        if match and int(match[1]) > above:
             text = entry.read_text("utf-8")
             for token, words in DIALECTS[engine].items():
                 text = text.replace("{" + token + "}", words)

@@ -348,13 +348,11 @@ def _apply_migrations(db: apsw.Connection) -> None:
                 f"the database needs schema version {needs} or newer, this is"
                 f" {schema.SCHEMA_VERSION}: upgrade Onymous"
             )
-    for number, text in schema.migrations("sqlite"):
-        if number > version:
-            for statement in schema.statements(text):
-                db.execute(statement)
-            version = number
-            for name, value in (
-                ("schema_version", str(number)),
-                ("compatible_version", str(schema.COMPATIBLE_VERSION)),
-            ):
-                db.execute(sql.META_PUT, (name, value.encode()))
+    for number, text in schema.migrations("sqlite", version):
+        for statement in schema.statements(text):
+            db.execute(statement)
+        for name, value in (
+            ("schema_version", str(number)),
+            ("compatible_version", str(schema.COMPATIBLE_VERSION)),
+        ):
+            db.execute(sql.META_PUT, (name, value.encode()))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from html import escape
 
 import msgspec
 
+from onymous.later import module
 from onymous.web.calls import Call
-from onymous.web.openapi import document
 from onymous.web.wire import Reply, json_reply
+
+html, openapi = module("html"), module("onymous.web.openapi")
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>Onymous API</title>
@@ -51,7 +52,7 @@ class AboutWeb:
 
     async def openapi(self, call: Call) -> Reply:
         """GET /openapi.json."""
-        return Reply(200, msgspec.json.encode(document()))
+        return Reply(200, msgspec.json.encode(openapi.document()))
 
     async def page(self, call: Call) -> Reply:
         """GET /docs: the reference as a page a person can read."""
@@ -61,12 +62,12 @@ class AboutWeb:
 def page() -> str:
     """Return the reference page."""
     out = []
-    for path, item in document()["paths"].items():
+    for path, item in openapi.document()["paths"].items():
         for method, operation in item.items():
             mark = '<span class="ext">extension</span>' if operation.get("x-extension") else ""
             out.append(
-                f'<section><h2><b class="m">{method.upper()}</b> <code>{escape(path)}</code>'
-                f"{mark}</h2><p>{escape(operation['summary'])}</p>"
-                f"<p>{escape(operation.get('description', ''))}</p></section>"
+                f'<section><h2><b class="m">{method.upper()}</b> <code>{html.escape(path)}</code>'
+                f"{mark}</h2><p>{html.escape(operation['summary'])}</p>"
+                f"<p>{html.escape(operation.get('description', ''))}</p></section>"
             )
     return PAGE % "".join(out)

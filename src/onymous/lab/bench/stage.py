@@ -73,8 +73,9 @@ def start_server(store: str, key: pathlib.Path, *, port: int = 0, **settings: st
     """Start `onymous serve` without limits per address."""
     words = [sys.executable, "-m", "onymous", "serve", "--store", store, "--json"]
     words += ["--port", str(port)]
+    # bytecode is there once a server was started, as where it was installed
     environ = {
-        **os.environ,
+        **{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
         "ONYMOUS_MASTER_KEY_FILE": str(key),
         "ONYMOUS_ADDRESS_REQUESTS_PER_SECOND": "0",
         "ONYMOUS_ADDRESS_VALUES_PER_HOUR": "0",
