@@ -14,7 +14,7 @@ import pytest
 from tests.flows.going import CONVERSION, TWO, Going, going
 
 from onymous.commands.reresolving import carry_over, undo_rules
-from onymous.flows.carrying import take_back
+from onymous.flows.carrying import preview_back, take_back
 from onymous.flows.merging import Actor
 from onymous.rules.errors import CannotUndo, ConfigChanged, ScopeChangeRefused
 from onymous.rules.records import KNOWN, MERGED
@@ -68,9 +68,10 @@ async def refused(it: Going, number: int, why: str) -> None:
     """Undoing is refused with the reason, seen before or done, and nothing changes."""
     before = await whole(it)
     actor = Actor(name="ann", reason="back", now_ms=6)
-    for dry_run in (True, False):
-        with pytest.raises(CannotUndo, match=why):
-            await take_back(it.core.store, it.core.key, number, actor, dry_run=dry_run)
+    with pytest.raises(CannotUndo, match=why):
+        await preview_back(it.core.store, number)
+    with pytest.raises(CannotUndo, match=why):
+        await take_back(it.core.store, it.core.key, number, actor)
     assert await whole(it) == before
 
 

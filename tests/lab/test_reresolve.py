@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from onymous.cli import app
 from onymous.commands.reresolving import carry_over, undo_rules
-from onymous.flows.carrying import rule_changes, take_back
+from onymous.flows.carrying import preview_back, rule_changes, take_back
 from onymous.flows.configure import parse
 from onymous.flows.merging import Actor
 from onymous.lab.reresolve import Past
@@ -145,8 +145,8 @@ async def test_what_was_predicted_happens_and_can_be_undone(
         assert names(after) != names(before) or (old, new) == ("wider", "link")
         await agrees(it, pool, new)
         await core.directory.load()
-        seen = await take_back(core.store, core.key, carried.change, actor(), dry_run=True)
-        assert seen.records == carried.records
+        seen = await preview_back(core.store, carried.change)
+        assert (seen.records, seen.merged) == (carried.records, carried.merged)
         assert await people(it, pool) == after
         await undo_rules(core, carried.change, actor(), 0.0, keep_later=False)
         undone = await people(it, pool)
@@ -208,7 +208,11 @@ async def test_later_changes_are_named_or_kept(place: Any, tmp_path: pathlib.Pat
         assert (await it.modify(anna, [move], who="stranger")).status_code == 200
         with pytest.raises(DependsOn):
             await take_back(core.store, core.key, carried.change, actor())
-        await undo_rules(core, carried.change, actor(), 0.0, keep_later=True)
+        with pytest.raises(DependsOn):
+            await preview_back(core.store, carried.change)
+        seen = await preview_back(core.store, carried.change, keep_later=True)
+        done = await undo_rules(core, carried.change, actor(), 0.0, keep_later=True)
+        assert seen == done and done.left == 1
         await core.directory.load()
         assert await ask(email="a@x.io", customerid="1") == anna
         assert await ask(customerid="2") == ben

@@ -11,7 +11,7 @@ import typer
 from onymous.app import Core
 from onymous.commands.common import bar, console, now_ms
 from onymous.flows import tenancy
-from onymous.flows.carrying import take_back
+from onymous.flows.carrying import preview_back, take_back
 from onymous.flows.configure import Applied, Around, apply, parse
 from onymous.flows.credentials import transact
 from onymous.flows.fencing import announced
@@ -190,10 +190,10 @@ async def undo_rules(
 ) -> Carried:
     """Take a change of rules back; raises `Refusal`s of `take_back`."""
     done: list[Carried] = []
+    # seen before it is announced: what is refused keeps nobody waiting
+    seen = await preview_back(core.store, number, keep_later=keep_later)
     if dry_run:
-        return await take_back(
-            core.store, core.key, number, actor, keep_later=keep_later, dry_run=True
-        )
+        return seen
 
     async def work() -> None:
         done.append(await take_back(core.store, core.key, number, actor, keep_later=keep_later))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
@@ -18,11 +18,13 @@ from onymous.rules.records import MERGED as IS_MERGED
 from onymous.rules.reresolving import Key
 from onymous.rules.strategies import Plan, ScopeConfig, compile_plan
 from onymous.store import history_sql, rules_sql, sql
-from onymous.store.port import Probe, Row, Transaction
+from onymous.store.port import Probe, Row, Session, Transaction
 
 _values = msgspec.msgpack.Decoder(list[Value])
 #: parts an undoing makes itself count from here
-_BEYOND = 1 << 40
+BEYOND = 1 << 40
+#: steps read at once
+PAGE = 1_000
 
 
 class Step(msgspec.Struct):
@@ -61,7 +63,7 @@ class Unresolve:
             await tx.run(rules_sql.FLAGS, flags & KNOWN, ~0, pid)
         await self._parts(tx, between(old, new))
         for pool in (scope * 2, scope * 2 + 1):
-            mover = Mover(tx, pool, between(old, new), self.done, self._actor, _BEYOND)
+            mover = Mover(tx, pool, between(old, new), self.done, self._actor, BEYOND)
             await mover.part_shared(new, codes(new.unique & ~old.unique))
             await tighten(tx, pool, old, new)
         await tx.run(rules_sql.CHANGE_UNDONE, self._actor.now_ms, self._actor.name, self._change)
@@ -78,12 +80,7 @@ class Unresolve:
             raise CannotUndo(what=f"scope change {moved} took people along, undo that first")
 
     async def _parts(self, tx: Transaction, plan: Plan) -> None:
-        after = 0
-        while rows := await tx.rows(rules_sql.STEPS_AFTER, self._change, after, 1_000):
-            parts = _grouped(rows)
-            if len(rows) == 1_000 and len(parts) > 1:
-                parts.popitem()  # perhaps not whole: it comes again
-            after = max(parts)
+        async for parts in parts_back(tx, self._change):
             for steps in parts.values():
                 await self._part(tx, plan, steps)
 
@@ -95,14 +92,14 @@ class Unresolve:
         probes = [Probe(pool, {}, None, pids), *(Probe(pool, {c: k}) for c, k in keys)]
         working = Working([])
         working.load(probes, await tx.find(probes))
-        why = await self._stands(tx, plan, working, steps)
+        why = await depends(tx, self._scope, plan, working, steps)
         if why:
             if not self._keep_later:
                 raise DependsOn(what=why)
             self.done.left += 1
             return
         mover = Mover(tx, pool, plan, self.done, self._actor, 0)
-        mover.move(working, [(working.records[s.pid], *_back(s)) for s in steps])
+        mover.move(working, [(working.records[s.pid], *back(s)) for s in steps])
         for step in steps:
             record = working.records[step.pid]
             working.refresh(record, {}, 0)
@@ -115,40 +112,6 @@ class Unresolve:
                 record.flags = record.flags & ~KNOWN | step.flags & KNOWN
         await working.save(tx)
 
-    async def _stands(
-        self, tx: Transaction, plan: Plan, working: Working, steps: list[Step]
-    ) -> str:
-        """Return what a moved value or a later merge depends on, or nothing."""
-        giving: dict[Key, set[int]] = {}
-        for step in steps:
-            for key in _back(step)[0]:
-                giving.setdefault(key, set()).add(step.pid)
-        for step in steps:
-            record = working.records.get(step.pid)
-            if record is None or record.flags & ERASED:
-                return "an erasure"
-            if record.pool // 2 != self._scope:
-                return "a move to another scope"
-            remove, add = _back(step)
-            if not all(record.holds(*key) for key in remove):
-                return "a value that moved again"
-            if any(record.holds(v.code, v.key) for v in add):
-                return "a value that came back"
-            for v in add:
-                holders = working.by_value.get((record.pool, v.code, v.key), ())
-                if plan.unique >> v.code & 1 and not giving.get((v.code, v.key), set()) >= {
-                    *holders
-                }:
-                    return "a value that belongs to somebody else now"
-            if step.into is not None:
-                rows = await tx.rows(history_sql.MERGE_OF, step.pid)
-                if not rows or rows[0][3] != step.into:
-                    return "a merge that was undone"
-                later = await tx.rows(history_sql.MERGE_OF, step.into)
-                if later and later[0][0] > rows[0][0]:
-                    return f"merge {later[0][0]}"
-        return ""
-
     async def _unmerge(self, tx: Transaction, working: Working, record: Record, into: int) -> None:
         actor = self._actor
         number = (await tx.rows(history_sql.MERGE_OF, record.pid))[0][0]
@@ -160,7 +123,64 @@ class Unresolve:
             working.note(pid, actor.now_ms, entry)
 
 
-def _grouped(rows: Sequence[Row]) -> dict[int, list[Step]]:
+async def parts_back(session: Session, change: int) -> AsyncIterator[dict[int, list[Step]]]:
+    """Yield the parts of a change, the one carried out last first, some at once."""
+    before = BEYOND
+    while rows := await session.rows(rules_sql.STEPS_BEFORE, change, before, PAGE):
+        parts = grouped(rows)
+        before = min(parts)
+        if len(rows) == PAGE:  # the last one is perhaps not whole
+            if len(parts) > 1:
+                before = parts.popitem()[0] + 1
+            else:
+                parts = grouped(await session.rows(rules_sql.STEPS_OF, change, before))
+        yield parts
+
+
+async def depends(
+    session: Session, scope: int, plan: Plan, working: Working, steps: Sequence[Step]
+) -> str:
+    """Return what a moved value or a later merge depends on, or nothing."""
+    giving: dict[Key, set[int]] = {}
+    merged = {step.pid: step.into for step in steps}
+    for step in steps:
+        for key in back(step)[0]:
+            giving.setdefault(key, set()).add(step.pid)
+    for step in steps:
+        record = working.records.get(step.pid)
+        if record is None or record.flags & ERASED:
+            return "an erasure"
+        if record.pool // 2 != scope:
+            return "a move to another scope"
+        remove, add = back(step)
+        if not all(record.holds(*key) for key in remove):
+            return "a value that moved again"
+        if any(record.holds(v.code, v.key) for v in add):
+            return "a value that came back"
+        for v in add:
+            holders = working.by_value.get((record.pool, v.code, v.key), ())
+            if plan.unique >> v.code & 1 and not giving.get((v.code, v.key), set()) >= {*holders}:
+                return "a value that belongs to somebody else now"
+        if step.into is not None:
+            why = await _merged_since(session, step.pid, step.into, merged.get(step.into))
+            if why:
+                return why
+    return ""
+
+
+async def _merged_since(session: Session, pid: int, into: int, ours: int | None) -> str:
+    """Say which merge stands on one; `ours`: where the change itself let its destination point."""
+    rows = await session.rows(history_sql.MERGE_OF, pid)
+    if not rows or rows[0][3] != into:
+        return "a merge that was undone"
+    later = await session.rows(history_sql.MERGE_OF, into)
+    if later and later[0][0] > rows[0][0] and later[0][3] != ours:
+        return f"merge {later[0][0]}"
+    return ""
+
+
+def grouped(rows: Sequence[Row]) -> dict[int, list[Step]]:
+    """Return steps by their part."""
     out: dict[int, list[Step]] = {}
     for part, pid, into, flags, was, became in rows:
         step = Step(pid, into, flags, _values.decode(bytes(was)), _values.decode(bytes(became)))
@@ -168,7 +188,7 @@ def _grouped(rows: Sequence[Row]) -> dict[int, list[Step]]:
     return out
 
 
-def _back(step: Step) -> tuple[list[Key], list[Value]]:
+def back(step: Step) -> tuple[list[Key], list[Value]]:
     """Return what a record loses and gets back."""
     was = {(v.code, v.key) for v in step.was}
     became = {(v.code, v.key) for v in step.became}

@@ -26,9 +26,20 @@ STEP_ADD = (
     "INSERT INTO rule_step (change, part, pid, destination, flags, was, became)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-STEPS_AFTER = (
+#: parts last carried out first: a later round may have gone on with what an earlier one made
+STEPS_BEFORE = (
     "SELECT part, pid, destination, flags, was, became FROM rule_step"
-    " WHERE change = ? AND part > ? ORDER BY part, pid LIMIT ?"
+    " WHERE change = ? AND part > 0 AND part < ? ORDER BY part DESC, pid LIMIT ?"
+)
+STEPS_OF = (
+    "SELECT part, pid, destination, flags, was, became FROM rule_step"
+    " WHERE change = ? AND part = ? ORDER BY pid"
+)
+#: parts of records that more rounds than one concern
+STEPS_AGAIN = (
+    "SELECT s.part, s.pid FROM rule_step s JOIN (SELECT change, pid FROM rule_step"
+    " WHERE change = ? AND part > 0 AND part < ? GROUP BY change, pid HAVING count(*) > 1) r"
+    " ON r.pid = s.pid AND r.change = s.change WHERE s.part > 0 ORDER BY s.pid, s.part"
 )
 LAST_PART = "SELECT max(part) FROM rule_step WHERE change = ?"
 STEP_FLAGS = "SELECT pid, flags FROM rule_step WHERE change = ? AND part = 0 ORDER BY pid"
