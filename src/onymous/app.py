@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -15,36 +16,34 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from onymous import worker
+from onymous import duties, worker
 from onymous.crypto import KeyProblem, MasterKey, MpidCipher
 from onymous.flows.activity import Activity
-from onymous.flows.changes import Changes, publish
+from onymous.flows.changes import Changes
 from onymous.flows.desk import Desk
 from onymous.flows.diagnostics import Diagnostics
 from onymous.flows.epochs import how_far, went_back
 from onymous.flows.events import Events
 from onymous.flows.explaining import Explainer
-from onymous.flows.fencing import Fence
+from onymous.flows.fencing import GRACE_S, Fence, end_left_over
 from onymous.flows.history import Historian
 from onymous.flows.identity import Resolver
 from onymous.flows.jobs import Around, Handler, Together
-from onymous.flows.journal import Journal, erase_from_journal
+from onymous.flows.journal import Journal
 from onymous.flows.merging import Merging
 from onymous.flows.profiles import Profiles
 from onymous.flows.quarantine import Spool
 from onymous.flows.reads import Reads
 from onymous.flows.review import Review
-from onymous.flows.scope_changes import ScopeChanger, do_scope_change
+from onymous.flows.scope_changes import ScopeChanger
 from onymous.flows.seen import SeenBuffer
 from onymous.flows.tenants import Directory
 from onymous.flows.tokens import Tokens
 from onymous.flows.tombstones import (
     JOB,
-    JOB_ALL,
     Tombstones,
     database_id,
     keep_promise,
-    remember_all,
 )
 from onymous.flows.undoing import Undoing
 from onymous.flows.upkeep import Upkeep, learn, promise_drain
@@ -149,6 +148,8 @@ class Core:
         self.journal = Journal(on=settings.journal, asked=asked, review=review)
         self.bodies = Bodies()
         self.desk = Desk(self.store, self.seen, most_waiting=settings.max_waiting)
+        #: how long a change of rules is announced before it is made
+        self.grace_s = GRACE_S
         self._keeper: asyncio.Task[None] | None = None
         #: the database is older than it was known to be
         self.went_back = False
@@ -222,44 +223,21 @@ class Core:
 
     async def work(self, ending: Callable[[], bool] = lambda: False) -> None:
         """Do promised work until cancelled, or until `ending` comes true."""
-        doing = (self.handlers(), self.together())
-        await worker.run(self.store, *doing, ending=ending, on=self.on_job, around=self.around_job)
+        run = functools.partial(
+            worker.run, self.store, ending=ending, on=self.on_job, around=self.around_job
+        )
+        # what takes long keeps nothing else from its turn
+        await asyncio.gather(
+            run(self.handlers(), self.together()), run(duties.slow(self), {}, tell=False)
+        )
 
     def handlers(self) -> dict[str, Handler]:
         """Return what does the jobs of this store."""
-
-        async def drain(body: bytes) -> None:
-            await self.spool.drain()
-
-        async def forget(body: bytes) -> None:
-            await self.spool.erase(body)
-            await erase_from_journal(self.store, self.journal, body)
-
-        async def remember(body: bytes) -> None:
-            await keep_promise(self.tombstones, body)
-
-        async def remember_erased(body: bytes) -> None:
-            await remember_all(self.store, self.tombstones)
-
-        async def go_over(body: bytes) -> None:
-            await do_scope_change(self.store, self.scopes, body)
-
-        return {
-            "scope_change": go_over,
-            "drain_spool": drain,
-            "journal_erase": forget,
-            JOB: remember,
-            JOB_ALL: remember_erased,
-        }
+        return duties.handlers(self)
 
     def together(self) -> dict[str, Together]:
         """Return what does all due jobs of a kind at once."""
-
-        async def changed(bodies: list[bytes]) -> None:
-            readable = self.settings.change_feed_table
-            await publish(self.store, bodies, self.historian if readable else None)
-
-        return {"identity_changed": changed}
+        return duties.together(self)
 
     async def _recognise(self) -> None:
         """Load the keys; raise `StoreError` for a database that is older than it was."""
@@ -322,6 +300,8 @@ class Core:
                 lambda: self.reads.flush(self.store),
                 self.merging.refresh,
             ]
+            if self.directory.fenced_until:
+                steps.append(lambda: end_left_over(self.store))
             if self.bodies.ripe and self.settings.work:
                 steps.append(lambda: learn(self.store, self.bodies, _now_ms()))
             if time.monotonic() - kept > UPKEEP_EVERY_S:

@@ -9,12 +9,12 @@ from onymous.app import Core
 from onymous.console.app import console_app
 from onymous.console.site import Rooms
 from onymous.flows.aliases import request_alias
-from onymous.flows.carrying import rule_changes
 from onymous.flows.detaching import Detaching
 from onymous.flows.finding import Finder
 from onymous.flows.former import former_names
 from onymous.flows.live import Live
 from onymous.flows.people import People
+from onymous.flows.rules_asked import Rules
 from onymous.flows.scope_log import changes
 from onymous.flows.ties import Ties
 from onymous.flows.timeline import Timeline
@@ -46,7 +46,7 @@ async def console(
         versions=functools.partial(versions, core.store),
         version=functools.partial(version, core.store),
         scope_changes=functools.partial(changes, core.store),
-        rule_changes=functools.partial(rule_changes, core.store),
+        rules=Rules(core.store),
         ending=ending,
         address=address,
     )

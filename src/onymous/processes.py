@@ -19,7 +19,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from onymous.settings import SettingError, Settings
+from onymous.settings import SettingError, Settings, environment
 from onymous.stopping import Ending, notify
 
 log = logging.getLogger("onymous.processes")
@@ -146,8 +146,7 @@ class _Group:
         if number:
             manage = s.manage_port + number if s.manage_port else 0
             s = replace(s, work=False, manage_port=manage)
-        own = {f"ONYMOUS_{name.upper()}": str(getattr(s, name)) for name in s.__struct_fields__}
-        return {**os.environ, **own, "NOTIFY_SOCKET": ""}
+        return {**os.environ, **environment(s), "NOTIFY_SOCKET": ""}
 
 
 def _die_with_parent() -> None:

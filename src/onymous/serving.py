@@ -15,6 +15,7 @@ from uvicorn.config import Config
 
 from onymous.app import Core, calm_collector
 from onymous.flows.lifetime import Lifetime
+from onymous.flows.rules_asked import Rules
 from onymous.flows.ties import Ties
 from onymous.later import fetch, module
 from onymous.limits import Bounds, Limits, Trusted, networks
@@ -46,6 +47,7 @@ from onymous.web.quarantine import QuarantineWeb
 from onymous.web.raw import raw
 from onymous.web.review import ReviewWeb
 from onymous.web.routes import routes
+from onymous.web.rule_changes import RuleChangesWeb
 from onymous.web.scope_changes import ScopeChangesWeb
 from onymous.web.server import Application, Asgi, Watch
 from onymous.web.wire import Reply
@@ -81,6 +83,7 @@ def application(
         ActivityWeb(core.activity, core.profiles, core.tokens, core.reads, core.directory),
         platform,
         ScopeChangesWeb(core.store, core.mpids, core.directory, platform),
+        RuleChangesWeb(Rules(core.store), platform),
         OperatingWeb(core.store, core.explainer, core.undoing, auth, bounds),
         ReviewWeb(core.review, auth, bounds),
         QuarantineWeb(core.spool, core.directory, auth, bounds),

@@ -174,6 +174,12 @@ def load_here(
     return load(flags, environ, file if file.exists() else None)
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the environment in which `load` finds the same settings."""
+    names = settings.__struct_fields__
+    return {f"ONYMOUS_{name.upper()}": str(getattr(settings, name)) for name in names}
+
+
 def _from_file(file: pathlib.Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(file.read_text("utf-8"))

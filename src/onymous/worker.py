@@ -28,16 +28,17 @@ async def run(
     ending: Callable[[], bool] = lambda: False,
     on: On = lambda kind, outcome, count, seconds: None,
     around: Around = lambda kind, jobs: nullcontext(),
+    tell: bool = True,
 ) -> None:
     """Work until cancelled, or until the round in which `ending` came true is done.
 
-    A failing database is tried again.
+    A failing database is tried again. `tell`: complain of jobs given up, of whatever kind.
     """
     told, known = 0.0, 0
     while not ending():
         try:
             taken = await work(store, handlers, _now(), together, on, around)
-            if time.monotonic() - told > LOOK_S:
+            if tell and time.monotonic() - told > LOOK_S:
                 told = time.monotonic()
                 known = await _complain(store, known)
         except Exception as error:

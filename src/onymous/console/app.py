@@ -42,6 +42,9 @@ def _doors(site: Site) -> list[BaseRoute]:
         Route("/console/audit", site.guarded(pages.audit)),
         Route("/console/versions", site.guarded(versions.page)),
         Route("/console/versions/{number:int}", site.guarded(versions.version)),
+        Route(
+            "/console/rules/{number:int}/undo", site.guarded(versions.undo_rules), methods=["POST"]
+        ),
     ]
 
 

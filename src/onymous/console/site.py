@@ -31,7 +31,7 @@ from onymous.flows.merging import Merging
 from onymous.flows.people import Attempts, People, User
 from onymous.flows.profiles import Profiles
 from onymous.flows.review import Review
-from onymous.flows.rule_changes import RuleChange
+from onymous.flows.rules_asked import Rules
 from onymous.flows.scope_log import Done
 from onymous.flows.tenants import Caller, Directory
 from onymous.flows.ties import Ties
@@ -89,9 +89,10 @@ class Rooms(msgspec.Struct, kw_only=True):
     #: (before, at most) -> versions of the configuration; number -> one with its document
     versions: Callable[[int | None, int], Awaitable[list[Version]]]
     version: Callable[[int], Awaitable[Version]]
-    #: joins and splits of scopes, and changes of rules applied to history
+    #: joins and splits of scopes
     scope_changes: Callable[[], Awaitable[list[Done]]]
-    rule_changes: Callable[[], Awaitable[list[RuleChange]]]
+    #: changes of rules applied to history
+    rules: Rules
     #: whether the server is about to stop: live pages end then
     ending: Callable[[], bool] = lambda: False
     #: (who connected, X-Forwarded-For) -> address of the client; proxies are believed if trusted

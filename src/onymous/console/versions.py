@@ -1,4 +1,4 @@
-"""Versions of the configuration: what changed, by whom and why, line by line; read only."""
+"""Versions of the configuration: what changed, by whom and why; changes of rules undone."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from typing import Any
 
 from starlette.responses import Response
 
+from onymous.console.actions import reason_of
 from onymous.console.site import Problem, Site, Visit
-from onymous.flows.versions import Version, difference
-from onymous.rules.errors import NoSuchVersion
+from onymous.flows.versions import Author, Version, difference
+from onymous.rules.errors import DependsOn, NoSuchVersion
 
 #: versions on a page
 MOST = 50
 
 
 class Versions:
-    """GET pages of the versions; administrators of all scopes see them."""
+    """Pages of the versions; administrators of all scopes see them."""
 
     def __init__(self, site: Site) -> None:
-        self._rooms = site.rooms
+        self._site, self._rooms = site, site.rooms
 
     async def page(self, visit: Visit) -> Response:
         """List versions, newest first."""
@@ -26,14 +27,19 @@ class Versions:
         before = _number(visit.request.query_params.get("before", ""))
         found = await self._rooms.versions(before or None, MOST + 1)
         older = found[MOST - 1].version if len(found) > MOST else 0
+        rules = [] if before else await self._rooms.rules.all()
+        # the newest of each scope that stands
+        newest = {r.scope: r.id for r in reversed(rules) if r.state != "undone"}
+        can = {r.id for r in rules if r.state == "standing"} & {*newest.values()}
         return visit.page(
             "versions.html",
             rows=found[:MOST],
             older=older,
             first=not before,
             scopes=[] if before else await self._rooms.scope_changes(),
-            rules=[] if before else await self._rooms.rule_changes(),
-            names={c.scope: c.scope_name for c in self._rooms.directory.callers()},
+            rules=rules,
+            newest=can,
+            done="asked" in visit.request.query_params,
         )
 
     async def version(self, visit: Visit) -> Response:
@@ -53,6 +59,30 @@ class Versions:
             against=against,
             lines=lines,
             newest=newest,
+        )
+
+    async def undo_rules(self, visit: Visit) -> Response:
+        """Undo a change of rules; shows what would change and asks for the reason first."""
+        _may(visit)
+        number, reason = int(visit.request.path_params["number"]), reason_of(visit)
+        keep_later = visit.form.get("keep_later") == "yes"
+        if reason:
+            author = Author(name=f"console/{visit.user.name}", reason=reason)
+            now_ms = visit.now_ms
+            await self._rooms.rules.undo(number, author, now_ms, keep_later=keep_later)
+            return self._site.redirect("/console/versions?asked#carried-h")
+        seen, depends = dict[str, int](), ""
+        try:
+            seen = await self._rooms.rules.look(number, keep_later=keep_later)
+        except DependsOn as refusal:
+            depends = refusal.message
+        return visit.page(
+            "undo_rules.html",
+            change=await self._rooms.rules.one(number),
+            seen=seen,
+            depends=depends,
+            keep_later=keep_later,
+            tried=visit.form.get("confirmed") == "yes",
         )
 
     async def _one(self, number: int) -> Version:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from onymous.flows import tenancy
+from onymous.flows.alive import is_gone, myself
 from onymous.flows.credentials import transact
 from onymous.rules.errors import Busy
 from onymous.store import sql
@@ -21,7 +22,7 @@ from onymous.store import tenants_sql as tenants
 from onymous.store.port import Store, StoreError, Transaction
 
 FENCE = "rules_fence"
-#: how long an announcement holds where its process dies; until then writers only look
+#: how long an announcement holds where its process dies and nobody can know; writers only look
 HOLDS_MS = 6 * 3_600_000
 #: after this long every process has seen an announcement
 GRACE_S = 6.0
@@ -128,7 +129,7 @@ async def announced(
 
     Several may be announced at once; writers look until the last one is over.
     """
-    mine = f"{FENCE} {secrets.token_hex(8)}"
+    mine = f"{FENCE} {secrets.token_hex(8)} {myself()}"
 
     async def announce(tx: Transaction) -> None:
         until = b"%d" % (time.time_ns() // 1_000_000 + HOLDS_MS)
@@ -136,19 +137,40 @@ async def announced(
         await tx.run(sql.META_PUT, FENCE, until)
         await tenancy.changed(tx)
 
+    await transact(store, "rules.announce", announce)
+    try:
+        await asyncio.sleep(grace_s)
+        await work()
+    finally:
+        await _end(store, [mine])
+    # who asks next must not be answered by a process that has not read the new rules yet
+    await asyncio.sleep(min(grace_s, LEASE_S))
+
+
+async def end_left_over(store: Store) -> int:
+    """End announcements whose process died here, or whose time is over; return how many."""
+    now = time.time_ns() // 1_000_000
+    async with store.read() as session:
+        rows = await session.rows(tenants.FENCES)
+    dead = [name for name, until in rows if int(bytes(until)) <= now or is_gone(_who(name))]
+    if dead:
+        # waits for the transaction of a change, also of one whose process died over its commit
+        await _end(store, dead)
+    return len(dead)
+
+
+async def _end(store: Store, names: Sequence[str]) -> None:
     async def over(tx: Transaction) -> None:
-        await tx.run(tenants.FENCE_END, mine)
+        await tx.many(tenants.FENCE_END, [(name,) for name in names])
         now = time.time_ns() // 1_000_000
         others = [int(bytes(row[1])) for row in await tx.rows(tenants.FENCES)]
         if not any(until > now for until in others):
             await tx.run(tenants.FENCE_DROP)
         await tenancy.changed(tx)
 
-    await transact(store, "rules.announce", announce)
-    try:
-        await asyncio.sleep(grace_s)
-        await work()
-    finally:
-        await transact(store, "rules.over", over)
-    # who asks next must not be answered by a process that has not read the new rules yet
-    await asyncio.sleep(min(grace_s, LEASE_S))
+    await transact(store, "rules.over", over)
+
+
+def _who(name: str) -> str:
+    """Return which process an announcement is of, from its name; versions before told nothing."""
+    return name.split(" ")[2] if name.count(" ") == 2 else ""

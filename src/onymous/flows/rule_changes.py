@@ -41,13 +41,14 @@ class RuleChange(msgspec.Struct, kw_only=True):
     actor: str
     reason: str
     undone_ms: int | None = None
+    undone_by: str | None = None
     was: ScopeConfig
     became: ScopeConfig
 
 
 def rule_change(row: Row) -> RuleChange:
     """Return a row of changes of rules."""
-    number, at, scope, actor, reason, was, became, undone = row
+    number, at, scope, actor, reason, was, became, undone, by = row
     return RuleChange(
         id=number,
         at_ms=at,
@@ -55,6 +56,7 @@ def rule_change(row: Row) -> RuleChange:
         actor=actor,
         reason=reason,
         undone_ms=undone,
+        undone_by=by,
         was=decode_scope(was),
         became=decode_scope(became),
     )

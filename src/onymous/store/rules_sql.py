@@ -6,7 +6,7 @@ CHANGE_ADD = (
     "INSERT INTO rule_change (at, scope, actor, reason, was, became, scope_change)"
     " SELECT ?, ?, ?, ?, ?, ?, coalesce(max(s.id), 0) FROM scope_change s RETURNING id"
 )
-CHANGE = "id, at, scope, actor, reason, was, became, undone"
+CHANGE = "id, at, scope, actor, reason, was, became, undone, undone_by"
 CHANGES = f"SELECT {CHANGE} FROM rule_change ORDER BY id DESC LIMIT ?"
 CHANGE_BY_ID = f"SELECT {CHANGE} FROM rule_change WHERE id = ?"
 #: the newest change of a scope that stands
@@ -67,4 +67,21 @@ FLAGS = "UPDATE profile SET flags = (flags | ?) & ? WHERE pid = ?"
 POOL_AFTER = (
     "SELECT p.pid, p.pool, p.created, p.seen, p.flags, p.source, p.body FROM profile p"
     " WHERE p.pid > ? AND p.pool = ? ORDER BY p.pid LIMIT ?"
+)
+
+# -- undoings asked of a server -----------------------------------------------------------------
+
+UNDO_ADD = (
+    "INSERT INTO rule_undo (change, at, actor, reason, keep_later, state)"
+    " VALUES (?, ?, ?, ?, ?, ?) RETURNING id"
+)
+UNDO = "id, change, at, actor, reason, keep_later, state, ended, told"
+UNDO_BY_ID = f"SELECT {UNDO} FROM rule_undo WHERE id = ?"
+#: what was asked last of a change
+UNDO_LAST = f"SELECT {UNDO} FROM rule_undo WHERE change = ? ORDER BY id DESC LIMIT 1"
+#: by the first who ends it
+UNDO_END = "UPDATE rule_undo SET state = ?, ended = ?, told = ? WHERE id = ? AND state = ?"
+#: whether somebody will do it: its job is not given up
+UNDO_JOB = (
+    "SELECT id FROM job WHERE kind = ? AND body = ? AND (tries < ? OR taken_until > ?) LIMIT 1"
 )

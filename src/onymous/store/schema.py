@@ -9,7 +9,7 @@ from onymous.later import module
 resources = module("importlib.resources")
 
 #: version of the newest migration
-SCHEMA_VERSION = 16
+SCHEMA_VERSION = 17
 #: the oldest version of the code (as schema version) that may still write to this schema
 COMPATIBLE_VERSION = 1
 

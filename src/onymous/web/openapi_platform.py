@@ -14,7 +14,7 @@ _AUTHOR = "Every change is a version with the credential as author and the reaso
 def paths(answers: Answers) -> dict[str, Any]:
     """Return the paths; `answers` makes the documented statuses."""
     make = _Maker(answers)
-    return {**_configuration(make), **_scopes(make), **_changes(make)}
+    return {**_configuration(make), **_scopes(make), **_changes(make), **_rules(make)}
 
 
 def _configuration(make: _Maker) -> dict[str, Any]:
@@ -78,11 +78,31 @@ def _changes(make: _Maker) -> dict[str, Any]:
     }
 
 
+def _rules(make: _Maker) -> dict[str, Any]:
+    path = f"{_BASE}/rule_changes"
+    one = make.read("rule_change", "A change of rules, and where its undoing stands.", _place("id"))
+    undo = make.change(
+        "undo_rule_change", "Take a change of rules back.", _body("RuleChangeUndo"), _place("id")
+    )
+    undo["description"] = (
+        "202: it is promised and done soon, by another process, in one transaction for which"
+        " writes wait; read the change for `state` and the outcome. Asked again meanwhile, the"
+        " same undoing is told. 200: a dry run."
+    )
+    undo["parameters"] = [p for p in undo["parameters"] if p["in"] == "path"]
+    undo["responses"] = make.answers(200, 202, 400, 401, 403, 404, 409, 413, 503)
+    return {
+        path: {"get": make.read("rule_changes", "Changes of rules applied to history.")},
+        f"{path}/{{id}}": {"get": one},
+        f"{path}/{{id}}/undo": {"post": undo},
+    }
+
+
 class _Maker:
     """Makes operations."""
 
     def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+        self.answers = answers
 
     def read(self, op: str, summary: str, *params: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -90,7 +110,7 @@ class _Maker:
             "x-extension": True,
             "summary": f"{summary[:-1]} (permission platform:read).",
             "parameters": [_place("org"), *params],
-            "responses": self._answers(200, 400, 401, 403, 404),
+            "responses": self.answers(200, 400, 401, 403, 404),
             "security": _BEARER,
         }
 
@@ -111,7 +131,7 @@ class _Maker:
             "description": f"{_AUTHOR} If-Match names the version it was made for.",
             "parameters": [_place("org"), *params, match, *more],
             "requestBody": body,
-            "responses": self._answers(200, 400, 401, 403, 404, 409, 412, 413, 428, 503),
+            "responses": self.answers(200, 400, 401, 403, 404, 409, 412, 413, 428, 503),
             "security": _BEARER,
         }
 
@@ -147,6 +167,10 @@ def schemas() -> dict[str, Any]:
     }
     return {
         **_change_schemas(text, names),
+        "RuleChangeUndo": {
+            "type": "object",
+            "properties": {"reason": text, "keep_later": yes, "dry_run": yes},
+        },
         "RollbackRequest": {
             "type": "object",
             "required": ["version"],

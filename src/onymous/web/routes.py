@@ -16,6 +16,7 @@ from onymous.web.platform import PlatformWeb
 from onymous.web.profiles import ProfilesWeb
 from onymous.web.quarantine import QuarantineWeb
 from onymous.web.review import ReviewWeb
+from onymous.web.rule_changes import RuleChangesWeb
 from onymous.web.scope_changes import ScopeChangesWeb
 from onymous.web.server import Route, identity_handler
 
@@ -32,6 +33,7 @@ def routes(
     activity: ActivityWeb,
     platform: PlatformWeb,
     scopes: ScopeChangesWeb,
+    rules: RuleChangesWeb,
     operating: OperatingWeb,
     review: ReviewWeb,
     quarantine: QuarantineWeb,
@@ -49,16 +51,29 @@ def routes(
         *_activity(activity),
         *_platform(platform),
         *_scopes(scopes),
+        *_rules(rules),
         *_operating(operating),
         *_review(review),
         *_quarantine(quarantine),
-        Route("GET", ("/v1/changes",), changes.page, "changes"),
-        Route("GET", ("/v1/changes/stream",), changes.stream, "changes_stream"),
-        Route("GET", ("/healthz",), about.health, "health"),
-        Route("GET", ("/readyz",), about.ready, "ready"),
-        Route("GET", ("/metrics",), about.metrics, "metrics"),
-        Route("GET", ("/openapi.json",), about.openapi, "openapi"),
-        Route("GET", ("/docs", "/"), about.page, "docs"),
+        *_changes(changes),
+        *_about(about),
+    ]
+
+
+def _changes(web: ChangesWeb) -> list[Route]:
+    return [
+        Route("GET", ("/v1/changes",), web.page, "changes"),
+        Route("GET", ("/v1/changes/stream",), web.stream, "changes_stream"),
+    ]
+
+
+def _about(web: AboutWeb) -> list[Route]:
+    return [
+        Route("GET", ("/healthz",), web.health, "health"),
+        Route("GET", ("/readyz",), web.ready, "ready"),
+        Route("GET", ("/metrics",), web.metrics, "metrics"),
+        Route("GET", ("/openapi.json",), web.openapi, "openapi"),
+        Route("GET", ("/docs", "/"), web.page, "docs"),
     ]
 
 
@@ -130,6 +145,15 @@ def _scopes(web: ScopeChangesWeb) -> list[Route]:
         Route("GET", (path,), web.listed, "scope_changes"),
         Route("POST", (path,), web.change, "change_scopes", max_body=most),
         Route("POST", (f"{path}/{{id}}/undo",), web.undo, "undo_scope_change", max_body=most),
+    ]
+
+
+def _rules(web: RuleChangesWeb) -> list[Route]:
+    path = "/platform/v2/organizations/{org}/rule_changes"
+    return [
+        Route("GET", (path,), web.listed, "rule_changes"),
+        Route("GET", (f"{path}/{{id}}",), web.one, "rule_change"),
+        Route("POST", (f"{path}/{{id}}/undo",), web.undo, "undo_rule_change"),
     ]
 
 
