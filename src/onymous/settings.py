@@ -1,6 +1,6 @@
 """The one table of settings: name, type, default, help.
 
-Sources, the later wins: defaults, a file (`onymous.toml` in the data folder or `--settings`),
+Sources, the later wins: defaults, a file (`onymous.toml` in the current folder),
 environment variables `ONYMOUS_<NAME>`, command line flags.
 """
 
@@ -171,7 +171,13 @@ def load_here(
 ) -> Settings:
     """Collect the settings of a process that was started here, `onymous.toml` included."""
     file = pathlib.Path("onymous.toml")
-    return load(flags, environ, file if file.exists() else None)
+    try:
+        there = file.exists()
+    except OSError as error:
+        raise SettingError(
+            f"user {os.getuid()} may not look for {file} in {os.getcwd()}: {error.strerror}"
+        ) from None
+    return load(flags, environ, file if there else None)
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import pathlib
 import threading
 import time
@@ -165,12 +166,13 @@ class SqliteStore:
         """Open the folder and bring the schema up to date."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         online_backup.refuse_unserved(self.path.parent)
-        self._writer = connect(self.path, cached=WRITER_BYTES)
         try:
-            _migrate(self._writer)
-        except BaseException:
-            self._writer.close()
-            raise
+            self._writer = _newest(self.path)
+        except (apsw.CantOpenError, apsw.ReadOnlyError):
+            raise StoreError(
+                f"{self.path}: user {os.getuid()} cannot open it and write beside it;"
+                " whose is the folder?"
+            ) from None
         self._reader = connect(self.path, cached=READER_BYTES)
         self._finder = self._reader.cursor()
         self._writing = asyncio.Lock()
@@ -321,6 +323,17 @@ def _explained(name: str, error: apsw.Error) -> StoreError:
     if isinstance(error, apsw.ConstraintError):
         return LostRace(f"{name}: constraint")
     return StoreError(f"{name}: the database failed ({type(error).__name__})")
+
+
+def _newest(path: pathlib.Path) -> apsw.Connection:
+    """Open the connection that writes, the schema brought up to date."""
+    db = connect(path, cached=WRITER_BYTES)
+    try:
+        _migrate(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def _migrate(db: apsw.Connection) -> None:
