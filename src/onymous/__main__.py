@@ -5,10 +5,16 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import signal
 import sys
+from typing import TYPE_CHECKING
 
-from onymous import early
-from onymous.later import hollow
+from onymous.later import hollow, module
+
+if TYPE_CHECKING:
+    from onymous import early
+else:
+    early = module("onymous.early")
 
 #: commands that must start fast: they are begun without the command line where they are plain
 FAST = ("serve", "work")
@@ -20,8 +26,16 @@ HARDLY_USED: dict[str, dict[str, str]] = {
 }
 
 
+def _end(number: int, frame: object) -> None:
+    os._exit(128 + number)
+
+
 def run() -> None:
     """Run the command that was asked for."""
+    if os.getpid() == 1:
+        # a container's first process: without a handler of its own the kernel lets it live on;
+        # so this comes before all imports that take time
+        signal.signal(signal.SIGTERM, _end)
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in FAST:
         gc.disable()  # until it runs: importing makes a great deal, and no garbage
