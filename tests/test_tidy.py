@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": set(),
     "settings": {"later"},
     "early": {"settings", "store.wal"},
+    "ready": {"settings"},
     "readers": set(),
     "managing": set(),
     "observe": {"store.port", "rules", "later"},
