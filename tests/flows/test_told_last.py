@@ -15,7 +15,7 @@ KNOWN: dict[str, object] = {"customerid": "customer-1"}
 def told(**more: Any) -> Told:
     asked = {"op": "login", "pool": 3, "plan": PLAN, "known": KNOWN, "keys": {1: "customer-1"}}
     found = {"label": (3, 1, "customer-1"), "row": ROW, "until_ms": 100}
-    answer = {"mpid": "1", "logged_in": True, "ephemeral": False, "matched": {}}
+    answer = {"mpid": "1", "logged_in": True, "ephemeral": False, "has": 2, "matched": {}}
     return Told(**(asked | found | answer | more))
 
 

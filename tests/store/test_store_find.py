@@ -206,3 +206,31 @@ async def test_the_marker_of_a_crowded_value_is_nobody(store: Store) -> None:
         await tx.many(sql.CROWD_ADD, [(slot(POOL, DEVICE), "left", FEW + 40)])
     labels = [(POOL, DEVICE, "shared"), (POOL, DEVICE, "left"), (POOL, EMAIL, "e")]
     assert await only(store, *labels) == [None, None, FEW + 40]
+
+
+async def test_a_record_nobody_else_resembles_is_told(store: Store) -> None:
+    if store.alone_now is None:
+        pytest.skip("this engine does not answer at once")
+    one, two = (
+        record(1, {LOGIN: "a", EMAIL: "e", DEVICE: "d"}),
+        record(2, {EMAIL: "x", DEVICE: "d"}),
+    )
+    await written(store, one, two)
+    probes = [
+        Probe(POOL, {LOGIN: "a", EMAIL: "e"}),
+        Probe(POOL, {EMAIL: "e", LOGIN: "a"}),
+        Probe(POOL, {LOGIN: "a", DEVICE: "d"}),  # the device is another's too
+        Probe(POOL, {DEVICE: "d"}),
+        Probe(POOL, {LOGIN: "a", EMAIL: "x"}),
+        Probe(POOL, {LOGIN: "nobody"}),
+        Probe(POOL, {LOGIN: "a", EMAIL: "nobody's"}),
+        Probe(POOL, {LOGIN: "nobody", EMAIL: "e"}),
+        Probe(POOL + 1, {LOGIN: "a"}),
+    ]
+    rows = store.alone_now(probes)
+    assert [r and r[0] for r in rows] == [1, 1, None, None, None, None, 1, None, None]
+    assert rows[0] == (await store.only([(POOL, LOGIN, "a")]))[0]
+    crowd = [record(n, {EMAIL: f"e{n}", DEVICE: "c"}) for n in range(10, 30)]
+    await written(store, *crowd)
+    apart = [Probe(POOL, {EMAIL: "e15"}), Probe(POOL, {EMAIL: "e15", DEVICE: "c"})]
+    assert [r and r[0] for r in store.alone_now(apart)] == [15, None]

@@ -94,6 +94,8 @@ class Desk:
         self._glancing: list[Glancing] = []
         #: the values whose only holders may answer `_glancing`
         self._labels: list[Label] = []
+        #: requests a record may answer if nobody else holds anything given, and what is given
+        self._apart: list[tuple[Glancing, Probe]] = []
         self._writing: deque[Work] = deque()
         #: works that must be written together with the one before them
         self._tied: set[Work] = set()
@@ -115,7 +117,7 @@ class Desk:
     async def close(self) -> None:
         """Answer what waits, then stop."""
         self._closing = True
-        while self._looking or self._glancing or self._reads:
+        while self._looking or self._glancing or self._apart or self._reads:
             await asyncio.sleep(0.001)
         self._work.set()
         if self._writer is not None:
@@ -124,7 +126,8 @@ class Desk:
     @property
     def waiting(self) -> int:
         """Return how many works wait for an answer."""
-        return len(self._looking) + len(self._glancing) + len(self._writing)
+        reading = len(self._looking) + len(self._glancing) + len(self._apart)
+        return reading + len(self._writing)
 
     def submit(self, work: Work) -> None:
         """Take a work; it is answered in this tick of the loop or after the next commit."""
@@ -144,6 +147,15 @@ class Desk:
             self._loop.call_soon(self._tick)
         self._glancing.append(work)
         self._labels.append(label)
+
+    def submit_alone(self, work: Glancing, probe: Probe) -> None:
+        """Take a work that a record may answer if nobody else holds any of these values."""
+        if self._closing or len(self._writing) >= self._most_waiting:
+            work.fail(Busy())
+            return
+        if not self._apart:
+            self._loop.call_soon(self._tick_alone)
+        self._apart.append((work, probe))
 
     def submit_write(self, work: Work) -> None:
         """Take a work that must write anyway."""
@@ -182,6 +194,16 @@ class Desk:
                 self._look(works, find([w.probe for w in works]))
         except Exception as error:
             self._fail([*works, *glancing], error)
+
+    def _tick_alone(self) -> None:
+        apart, self._apart = self._apart, []
+        works = [work for work, _ in apart]
+        try:
+            assert self.store.alone_now is not None
+            self._looking += self._glance(works, self.store.alone_now([p for _, p in apart]))
+        except Exception as error:
+            self._fail(works, error)
+        self._tick()
 
     async def _find(self, works: list[Work], glancing: list[Glancing], labels: list[Label]) -> None:
         try:

@@ -112,6 +112,7 @@ class Known:
             mpid=resolver.mpids.text(resolver.canonical(record)),
             logged_in=logged_in,
             ephemeral=ephemeral,
+            has=has,
             matched=given_of(keys, question),
         )
         if not record.flags & MERGED:  # who it stands for then is not in its row

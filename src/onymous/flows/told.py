@@ -34,6 +34,8 @@ class Told(msgspec.Struct):
     mpid: str
     logged_in: bool
     ephemeral: bool
+    #: mask of the types the record holds
+    has: int
     #: the identities that matched, in type order
     matched: dict[str, str]
     #: the answer as the caller writes it, once it did

@@ -11,7 +11,7 @@ import apsw
 from onymous.rules.records import Record
 from onymous.store import sql
 from onymous.store.packing import SLOTS, unpack_record
-from onymous.store.port import CROWDED, FEW, Found, Probe
+from onymous.store.port import CROWDED, FEW, Found, Probe, Row
 
 _ARM = (
     "SELECT * FROM (SELECT {n}, i.holder, i.pid FROM identity i"
@@ -25,6 +25,22 @@ _CROWD = "SELECT pid FROM identity WHERE slot = ? AND value = ? AND holder = -1"
 def _arms(count: int) -> str:
     """Return the statement that finds so many identities in a single round through the engine."""
     return " UNION ALL ".join(_ARM.format(n=n) for n in range(count))
+
+
+@functools.lru_cache(65)
+def _alone(count: int) -> str:
+    return sql.ALONE + sql.NOBODY_ELSE * count + " LIMIT 1"
+
+
+def alone_in(cursor: apsw.Cursor, probe: Probe) -> Row | None:
+    """Return the record that holds the first value of a probe, if nobody else holds any of them."""
+    base = probe.pool * SLOTS
+    args: list[object] = []
+    for code, key in probe.keys.items():
+        args += (base + code, key)
+    execute: Callable[..., Any] = cursor.execute
+    rows: list[Row] = execute(_alone(len(probe.keys)), args[:2] + args).fetchall()
+    return rows[0] if rows else None
 
 
 def find_in(cursor: apsw.Cursor, probe: Probe) -> Found:

@@ -122,6 +122,9 @@ class Store(Protocol):
     find_now: Callable[[Sequence[Probe]], list[Found]] | None
     #: `only` on the caller's thread without waiting, where the engine can; else None
     only_now: Callable[[Sequence[Label]], list[Row | None]] | None
+    #: per probe the record that holds its first value, None where nobody or anybody else holds any
+    #: of its values; on the caller's thread without waiting, where the engine can; else None
+    alone_now: Callable[[Sequence[Probe]], list[Row | None]] | None
     #: run one SELECT on the caller's thread without waiting, where the engine can; else None
     rows_now: Callable[..., list[Row]] | None
 

@@ -241,6 +241,7 @@ class PostgresStore:
     engine = "postgresql"
     find_now: Callable[[Sequence[Probe]], list[Found]] | None = None
     only_now: Callable[[Sequence[Label]], list[Row | None]] | None = None
+    alone_now: Callable[[Sequence[Probe]], list[Row | None]] | None = None
     rows_now: Callable[..., list[Row]] | None = None
 
     def __init__(self, url: str, *, connections: int = 4) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import apsw
 
 from onymous.store import online_backup, schema, sql
-from onymous.store.finding import find_in
+from onymous.store.finding import alone_in, find_in
 from onymous.store.packing import SLOTS
 from onymous.store.port import (
     Found,
@@ -160,6 +160,7 @@ class SqliteStore:
         self._sessions: list[apsw.Connection] = []
         self.find_now: Callable[[Sequence[Probe]], list[Found]] | None = self._find_now
         self.only_now: Callable[[Sequence[Label]], list[Row | None]] | None = self._only_now
+        self.alone_now: Callable[[Sequence[Probe]], list[Row | None]] | None = self._alone_now
         self.rows_now: Callable[..., list[Row]] | None = self._rows_now
 
     async def start(self) -> None:
@@ -215,6 +216,14 @@ class SqliteStore:
         finally:
             cursor.execute("COMMIT")
         return out
+
+    def _alone_now(self, probes: Sequence[Probe]) -> list[Row | None]:
+        cursor = self._finder
+        cursor.execute("BEGIN")
+        try:
+            return [alone_in(cursor, probe) for probe in probes]
+        finally:
+            cursor.execute("COMMIT")
 
     def _rows_now(self, statement: str, *args: object) -> list[Row]:
         try:

@@ -15,10 +15,13 @@ import msgspec
 
 from onymous.flows.answers import Answer, Question
 from onymous.flows.glance import PLAIN, Aim, Known, aim
-from onymous.flows.identity import Resolver
+from onymous.flows.identity import Resolver, lookup_keys
 from onymous.flows.told import Told
 from onymous.limits import Bounds, Trusted
 from onymous.rules.errors import Refusal
+from onymous.rules.records import MERGED
+from onymous.store.port import Probe
+from onymous.web.alike import Alike
 from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Headers, client_address
 from onymous.web.guard import Guard
@@ -32,6 +35,8 @@ __all__ = ["PLAIN", "SAMPLE", "Glances"]
 _encode = msgspec.json.Encoder().encode
 #: hears of each answer: operation, answer, seconds (below zero: not timed)
 Observe = Callable[[str, Reply, float], None]
+#: the query of a request to be explained
+EXPLAINED = b"explain=true"
 #: one in so many requests is timed
 SAMPLE = 64
 _FOUND = Reply(200)
@@ -52,6 +57,13 @@ class _Told(msgspec.Struct):
     is_logged_in: bool
 
 
+def wire_of(told: Told) -> bytes:
+    """Return the answer as it goes over the wire, and keep it with what was told."""
+    about = (told.matched, told.ephemeral, told.mpid, told.logged_in)
+    told.wire = body = _encode(_Told(None, *about))
+    return body
+
+
 class Glances:
     """Takes what may be answered at a glance."""
 
@@ -65,14 +77,15 @@ class Glances:
         observe: Observe,
     ) -> None:
         self.resolver, self.guard, self.observe = resolver, guard, observe
+        self.alike = Alike()
         self.timed = itertools.cycle([True] + [False] * (SAMPLE - 1)).__next__
         self._auth, self._bounds, self._trusted = authenticator, bounds, trusted
 
     def take(self, op: str, request: HotRequest) -> bool:
         """Take a plain request from a known caller; return whether it was taken."""
-        headers = request.headers
+        headers, query = request.headers, request.query
         who = self._auth.known(headers) if isinstance(headers, Headers) else None
-        if who is None or request.query or who.caller.fold_keys:
+        if who is None or who.caller.fold_keys or (query and not self._explains(query, who)):
             return False
         if who.caller.requests_per_second:
             return False  # the answer tells how much of it is used
@@ -85,14 +98,25 @@ class Glances:
         if question.request_id is not None and self.resolver.recent.knows(question):
             return False  # a repeat
         address = client_address(self._trusted, request.client, headers)
+        if query:
+            question.explain = True
         asked = _Asked(self, request, who, address, question, wanted)
         try:
             self.guard.check(address, headers, who, op, question.known)
         except Refusal as refusal:
             asked.reply(refused(refusal, question.request_id))
         else:
-            self.resolver.desk.submit_glance(asked, wanted.label)
+            if query:
+                keys = lookup_keys(wanted.keys, question.caller.plan)
+                self.resolver.desk.submit_alone(asked, Probe(wanted.pool, keys))
+            else:
+                self.resolver.desk.submit_glance(asked, wanted.label)
         return True
+
+    def _explains(self, query: bytes, who: Credentials) -> bool:
+        """Return whether all that is unusual is that an answer is to be explained."""
+        can = self.resolver.desk.store.alone_now is not None
+        return can and query == EXPLAINED and who.may("explain")
 
     def _question(self, op: str, who: Credentials, body: bytes) -> Question | None:
         """Return a request as a question, or None where something about it is unusual."""
@@ -143,10 +167,9 @@ class _Asked(Known):
 
     def told(self, told: Told) -> None:
         """Answer somebody known by all that was given."""
-        question, body = self.question, told.wire
-        if not body:
-            about = (told.matched, told.ephemeral, told.mpid, told.logged_in)
-            body = told.wire = _encode(_Told(None, *about))
+        question, body = self.question, told.wire or wire_of(told)
+        if question.explain:
+            body = body[:-1] + self._why(told)
         if question.request_id is not None:
             self._resolver.recent.keep(
                 question, told.mpid, told.logged_in, told.ephemeral, tuple(told.matched)
@@ -155,6 +178,16 @@ class _Asked(Known):
         self._request.respond(
             b"%b%d\r\n\r\n%b" % (_head(question.caller.max_age_s), len(body), body)
         )
+
+    def _why(self, told: Told) -> bytes:
+        """Return why, of a record that nobody else resembles."""
+        mpids, row = self._resolver.mpids, told.row
+        previous = self.question.previous
+        if previous is not None:
+            number = mpids.parse(previous)
+            previous = None if number is None else mpids.text(number)
+        me = mpids.text(row[0]) if row[4] & MERGED else told.mpid
+        return self._glances.alike.end(told, me, previous)
 
     def done(self, answer: Answer) -> None:
         """Answer what went the ordinary way."""
