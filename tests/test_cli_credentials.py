@@ -49,3 +49,5 @@ def test_credentials(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) ->
     assert call("credentials", "revoke", client, "--forever") == {"deleted": client}
     assert call("credentials", "list") == {"credentials": []}
     call("credentials", "activate", client, code=1)
+    admin = call("credentials", "issue", "deploy", "--permission", "platform:admin")
+    assert admin["paths"] == ["/platform/v2/organizations/1/configuration"]

@@ -54,9 +54,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": {"*"},
     "doctor_url": {"*"},
     "library": {"app", "settings", "flows", "rules"},
-    "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi"}
+    "lab": {"app", "serving", "library", "settings", "flows", "rules", "web.openapi", "crypto"}
     | {"store.sql", "store.history_sql", "store.sqlite", "store.finding", "store.port"}
-    | {"store.scratch", "store.scratch_sql", "store.packing"}
+    | {"store.rules_sql", "store.scratch", "store.scratch_sql", "store.packing"}
     | {"backups", "restoring", "later"},
     "commands": {"app", "serving", "library", "lab", "settings", "logs", "crypto", "flows"}
     | {"store.port", "processes", "rules", "readers", "later", "starting"}

@@ -50,7 +50,7 @@ def issue_(
     console.print("new credential; its secret is shown this once:")
     typer.echo(f"  client id {out['client_id']}\n  secret    {out['client_secret']}")
     for path in out["paths"]:
-        typer.echo(f"  profiles  {path}")
+        typer.echo(f"  path      {path}")
 
 
 @group.command("list")
@@ -125,6 +125,9 @@ def rotate_keys(store: StoreOption = None, as_json: JsonOption = False) -> None:
 def _told(core: Core, c: Credential) -> dict[str, Any]:
     found = [w for n in c.granted.workspaces if (w := core.tokens.workspaces.get(n)) is not None]
     paths = [f"/userprofile/v1/{w.organization}/{w.account}/{w.id}/MPID" for w in found]
+    if any(p.startswith("platform:") for p in c.granted.permissions):
+        numbers = {w.organization for w in core.tokens.workspaces.values()}
+        paths += [f"/platform/v2/organizations/{n}/configuration" for n in sorted(numbers)]
     out: dict[str, Any] = msgspec.to_builtins(c)
     del out["granted"], out["id"]
     more = {"permissions": list(c.granted.permissions), "workspaces": [w.name for w in found]}

@@ -21,6 +21,7 @@ from onymous.flows.rule_changes import undisturbed
 from onymous.flows.versions import newest
 from onymous.lab.rehearse import journal_size
 from onymous.lab.reresolve import Parts, planned
+from onymous.lab.resuming import Keeping
 from onymous.rules.reresolving import summary
 from onymous.rules.strategies import ScopeConfig, compile_plan
 from onymous.store.port import Transaction
@@ -39,7 +40,8 @@ async def carry_over(
     done: dict[str, Carried] = {}
 
     async with contextlib.AsyncExitStack() as stack:
-        parts = await _plans(core, changing, scopes, quiet, stack)
+        kept: list[Keeping] = []
+        parts = await _plans(core, changing, scopes, quiet, stack, (version, kept))
 
         async def work() -> None:
             carrier = Reresolve(parts, actor)
@@ -58,6 +60,8 @@ async def carry_over(
                     carried.left = left
 
         await announced(core.store, work, grace_s)
+    for keeping in kept:
+        keeping.drop()
     await core.merging.refresh()
     return out[0], list(done.values())
 
@@ -123,7 +127,9 @@ async def _plans(
     scopes: dict[str, int],
     quiet: bool,
     stack: contextlib.AsyncExitStack,
+    keep: tuple[int, list[Keeping]] | None = None,
 ) -> dict[int, Parts]:
+    """Plan each pool; `keep`: for which version, so that a killed planning can be gone on with."""
     parts: dict[int, Parts] = {}
     with bar(quiet) as shown:
         for name, config in changing.items():
@@ -131,7 +137,11 @@ async def _plans(
                 label = f"{name} ({'development' if pool % 2 else 'production'})"
                 size = await journal_size(core, pool, 0)
                 advance = functools.partial(shown.advance, shown.add_task(label, total=size))
-                plan = planned(core, pool, compile_plan(config), advance)
+                rules, keeping = compile_plan(config), None
+                if keep is not None:
+                    keeping = Keeping(core, pool, rules, keep[0])
+                    keep[1].append(keeping)
+                plan = planned(core, pool, rules, advance, keeping)
                 parts[pool] = await stack.enter_async_context(plan)
     return parts
 

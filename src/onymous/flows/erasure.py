@@ -83,6 +83,7 @@ def erase_record(
     record.flags, record.source = ERASED, None
     working.extra.append((sql.PROFILE_ERASE, (ERASED, _encode([]), pid)))
     working.redact[pid] = whole
+    working.extra.append((rules_sql.PLAN_KEYS_DROP, ()))  # plans kept outside may hold them
     for statement in _HISTORY:
         working.extra.append((statement, (pid,)))
     for statement in _POINTERS:

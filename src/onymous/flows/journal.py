@@ -18,6 +18,7 @@ from onymous.flows.held import HeldBack, erase_held, mark
 from onymous.rules.modify import Change
 from onymous.store import history_sql as sql
 from onymous.store.port import Row, Session, Store
+from onymous.store.rules_sql import PLAN_KEYS_DROP
 from onymous.store.sql import CONFLICT_DROP, CONFLICTS
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -261,17 +262,25 @@ async def when_noted(session: Session, pool: int, since_ms: int) -> array[int]:
 
     A request that came again stands twice: when it came first, and, below zero, when it came last.
     """
+    return (await noted_after(session, pool, since_ms, -1))[0]
+
+
+async def noted_after(
+    session: Session, pool: int, since_ms: int, after_ms: int
+) -> tuple[array[int], int]:
+    """Return the same of what came after a time, and the time of the latest."""
     numbers, times, after = array("q"), array("q"), 0
     while rows := await session.rows(sql.JOURNAL_TIMES, after, pool, since_ms, TIMES):
         after = rows[-1][0]
         for number, first, last, count in rows:
-            numbers.append(number)
-            times.append(first)
-            if count > 1:
+            if first > after_ms:
+                numbers.append(number)
+                times.append(first)
+            if count > 1 and last > after_ms:
                 numbers.append(-number)
                 times.append(last)
     order = sorted(range(len(times)), key=times.__getitem__)
-    return array("q", (numbers[place] for place in order))
+    return array("q", (numbers[place] for place in order)), max(times, default=after_ms)
 
 
 async def noted_ones(session: Session, numbers: Sequence[int]) -> list[Noted]:
@@ -323,6 +332,7 @@ async def erase_from_journal(store: Store, journal: Journal, body: bytes) -> Non
 
     async with store.write("feed.erase") as tx:  # it may have been told while they were erased
         await tx.many(sql.FEED_REDACT, [(pid,) for pid in pids])
+        await tx.run(PLAN_KEYS_DROP)  # a replay may have met them in the journal
     await erase_held(store, pool, people, wanted)
     await _erase_conflicts(store, pool, people, wanted)
     await store.scrub()

@@ -8,7 +8,7 @@ from onymous.flows.changes import forget_changes
 from onymous.flows.events import Events
 from onymous.flows.held import MOST_KEPT
 from onymous.flows.tenants import Directory
-from onymous.store import history_sql, review_sql, sql
+from onymous.store import history_sql, review_sql, rules_sql, sql
 from onymous.store.compression import FIRST, SAMPLES, Bodies, says_events, train
 from onymous.store.port import Session, Store
 
@@ -68,6 +68,7 @@ class Upkeep:
             await tx.run(review_sql.CONFLICTS_AGAIN)
             await tx.run(sql.DIAGNOSTICS_FORGET, now_ms - DIAGNOSTIC_DAYS * DAY_MS)
             await tx.run(sql.QUARANTINE_FORGET, now_ms - self._quarantine_days * DAY_MS)
+            await tx.run(rules_sql.PLAN_KEYS_OLD, f"{now_ms - DAY_MS:015d}")
         await forget_changes(self._store, now_ms - self._feed_days * DAY_MS)
         # one of 255 pieces at a time: nobody waits for the whole table
         self._piece = self._piece % 255 + 1

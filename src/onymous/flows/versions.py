@@ -16,6 +16,7 @@ from onymous.later import module
 from onymous.rules.errors import BadRequest, ConfigChanged, NoSuchVersion
 from onymous.store import configuration_sql as sql
 from onymous.store.port import Row, Session, Store, Transaction
+from onymous.store.rules_sql import PLAN_KEYS_DROP
 
 difflib = module("difflib")
 
@@ -80,6 +81,7 @@ async def record(tx: Transaction, author: Author, steps: list[str], now_ms: int)
     """Keep tenancy as this transaction leaves it as a new version; needs `tenancy.lock`."""
     state, _ = await tenancy.read_state(tx)
     number = await newest(tx) + 1
+    await tx.run(PLAN_KEYS_DROP)
     await _add(tx, number, now_ms, author, steps, text_of(state))
     return number
 

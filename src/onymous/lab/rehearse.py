@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
@@ -51,9 +51,13 @@ async def journal_of(core: Core, pool: int, since_ms: int) -> AsyncIterator[list
     async with core.store.read() as session:
         numbers = await when_noted(session, pool, since_ms)
     for start in range(0, len(numbers), PAGE):
-        async with core.store.read() as session:
-            page = await noted_ones(session, numbers[start : start + PAGE])
-        yield page
+        yield await journal_page(core, numbers[start : start + PAGE])
+
+
+async def journal_page(core: Core, numbers: Sequence[int]) -> list[Noted]:
+    """Return requests of the journal by number."""
+    async with core.store.read() as session:
+        return await noted_ones(session, numbers)
 
 
 async def journal_size(core: Core, pool: int, since_ms: int) -> int:
@@ -148,16 +152,18 @@ class Replay:
         why: bool = True,
         tell: bool = True,
         found: Callable[[Noted, int], None] | None = None,
+        now: Numbers | None = None,
     ) -> None:
         """`why`: note what decides each request; `tell`: keep its trace too.
 
-        `found` is told whom each request found; without it that is noted in `out`.
+        `found` is told whom each request found; without it that is noted in `out`. `now` is what
+        a replay knew that goes on.
         """
         self.stage, self.plan, self._why, self._tell = stage, plan, why, tell
         self.out = Grouping()
         self._found = found or self._note
         #: record of the original -> record of the replay that answered for it last
-        self._now = Numbers()
+        self._now = Numbers() if now is None else now
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._caller = Caller(
             input=0,

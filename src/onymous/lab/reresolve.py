@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+from array import array
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from operator import itemgetter
@@ -18,8 +19,9 @@ import msgspec
 
 from onymous.app import Core, running
 from onymous.flows.carrying import pool_pages
-from onymous.flows.journal import Noted
-from onymous.lab.rehearse import Replay, journal_of
+from onymous.flows.journal import Noted, noted_after
+from onymous.lab.rehearse import Replay, journal_page
+from onymous.lab.resuming import Keeping, Stand
 from onymous.lab.throwaway import throwaway
 from onymous.rules.grouping import Groups
 from onymous.rules.identifiers import BY_CODE, Folding, clean_value
@@ -35,8 +37,10 @@ from onymous.store.scratch import Scratch
 
 #: nodes planned at once
 TOGETHER = 2_000
-#: people of a replay read at once
-PAGE = 5_000
+#: people of a replay read at once, and requests
+PAGE, ASKED = 5_000, 2_000
+#: looks for requests that came while others were replayed
+MOST_ROUNDS = 5
 
 _encode = msgspec.msgpack.Encoder().encode
 _record = msgspec.msgpack.Decoder(Record).decode
@@ -59,12 +63,19 @@ class Parts:
 
 @asynccontextmanager
 async def planned(
-    core: Core, pool: int, plan: Plan, progress: Callable[[int], None]
+    core: Core,
+    pool: int,
+    plan: Plan,
+    progress: Callable[[int], None],
+    keeping: Keeping | None = None,
 ) -> AsyncIterator[Parts]:
-    """Plan the moves that carry a pool over to new rules; the plan lies in a file until the end."""
+    """Plan the moves that carry a pool over to new rules; the plan lies in a file until the end.
+
+    `keeping` lets it go on where a killed one was.
+    """
     with contextlib.closing(Scratch()) as scratch:
         past = Past(core, pool, plan, scratch)
-        await past.replay(progress)
+        await past.replay(progress, keeping)
         await past.take_records()
         past.plan_all()
         yield Parts(scratch)
@@ -87,23 +98,58 @@ class Past:
         self._core, self._pool, self._plan, self.scratch = core, pool, plan, scratch
         self._votes: list[tuple[int, int]] = []
 
-    async def replay(self, progress: Callable[[int], None]) -> None:
+    async def replay(self, progress: Callable[[int], None], keeping: Keeping | None = None) -> None:
         """Replay the journal in a throw-away store and keep whom it ended with."""
-        core = self._core
-        await core.journal.flush(core.store)
+        await self._core.journal.flush(self._core.store)
         with throwaway() as folder:
+            stand = await keeping.begin(self.scratch, folder) if keeping is not None else None
+            if stand is None:
+                stand = await self._noted(Stand(array("q"), -1))
+            else:
+                progress(stand.done)
             flags = {"store": f"sqlite:{folder}/store", "journal": False}
             async with running(load(flags, environ={})) as stage:
-                replay = Replay(stage, self._plan, why=False, found=self._found)
-                async for page in journal_of(core, self._pool, 0):
-                    self._note(page)
-                    for item in page:
-                        await replay.take(item)
-                        progress(1)
-                    self._file_votes()
+                replay = Replay(stage, self._plan, why=False, found=self._found, now=stand.now)
+                for _ in range(MOST_ROUNDS):
+                    await self._ask(replay, stand, progress, keeping)
+                    before = len(stand.numbers)
+                    # what came while it was replayed
+                    await self._noted(stand)
+                    if len(stand.numbers) == before:
+                        break
+                await self._take_people(stage)
+
+    async def _noted(self, stand: Stand) -> Stand:
+        """Let requests follow that are in the journal since."""
+        async with self._core.store.read() as session:
+            since = stand.newest_ms + 1
+            more, newest = await noted_after(session, self._pool, since, stand.newest_ms)
+        stand.numbers.extend(more)
+        stand.newest_ms = newest
+        return stand
+
+    async def _ask(
+        self,
+        replay: Replay,
+        stand: Stand,
+        progress: Callable[[int], None],
+        keeping: Keeping | None,
+    ) -> None:
+        """Ask again what was not asked yet."""
+        while some := stand.numbers[stand.done : stand.done + ASKED]:
+            page = await journal_page(self._core, some)
+            self._note(page)
+            for item in page:
+                await replay.take(item)
+                progress(1)
+            stand.done += len(some)
+            if keeping is not None and keeping.due:
                 await replay.settled()
                 self._file_votes()
-                await self._take_people(stage)
+                await keeping.keep(replay.stage, self.scratch, stand)
+            self._file_votes()
+        await replay.settled()
+        self._file_votes()
 
     def _found(self, item: Noted, person: int) -> None:
         if item.body.pid is not None:

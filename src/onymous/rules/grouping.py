@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 
 #: numbers of a page; internal numbers run on, with gaps after a restore
 _PAGE = 4_096
@@ -28,6 +29,15 @@ class Numbers:
         if page is None:
             page = self._pages[number // _PAGE] = array("q", [_NONE]) * _PAGE
         page[number % _PAGE] = value
+
+    def pages(self) -> Iterator[tuple[int, bytes]]:
+        """Yield all of it in pieces, for `put_page`."""
+        for number, page in self._pages.items():
+            yield number, page.tobytes()
+
+    def put_page(self, number: int, page: bytes) -> None:
+        """Put back a piece."""
+        self._pages[number] = array("q", page)
 
 
 class Groups:

@@ -85,3 +85,14 @@ UNDO_END = "UPDATE rule_undo SET state = ?, ended = ?, told = ? WHERE id = ? AND
 UNDO_JOB = (
     "SELECT id FROM job WHERE kind = ? AND body = ? AND (tries < ? OR taken_until > ?) LIMIT 1"
 )
+
+# -- keys of plans that are kept: `plan_key`, when it was made (15 digits), the pool ------------
+
+_PLANS = "meta WHERE name > 'plan_key ' AND name < 'plan_key!'"
+PLAN_KEYS = (
+    f"SELECT name, value FROM {_PLANS} AND substr(name, 26) = ? AND substr(name, 10, 15) >= ?"
+)
+PLAN_KEYS_OF_DROP = f"DELETE FROM {_PLANS} AND substr(name, 26) = ?"
+#: whoever is erased is in them, or the rules are not those they were made for
+PLAN_KEYS_DROP = f"DELETE FROM {_PLANS}"
+PLAN_KEYS_OLD = f"DELETE FROM {_PLANS} AND substr(name, 10, 15) < ?"

@@ -19,12 +19,16 @@ TABLES = (
     "CREATE TABLE part (id INTEGER PRIMARY KEY, body BLOB)",
 )
 VOTE_ADD = "INSERT INTO vote VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET requests = requests + 1"
+VOTES_KEPT = "SELECT record, person, requests FROM vote"
+VOTE_BACK = "INSERT INTO vote VALUES (?, ?, ?)"
 VOTES = "SELECT record, person FROM vote"
 VOTES_OF = "SELECT person, requests FROM vote WHERE record = ?"
 EVIDENCE_ADD = "INSERT OR IGNORE INTO evidence VALUES (?, ?, ?)"
+EVIDENCE_KEPT = "SELECT record, code, value FROM evidence"
 EVIDENCE_OF = "SELECT code, value FROM evidence WHERE record = ?"
 #: the first one stays
 ORIGIN_ADD = "INSERT OR IGNORE INTO origin VALUES (?, ?, ?)"
+ORIGINS_KEPT = "SELECT code, value, body FROM origin"
 ORIGIN_OF = "SELECT body FROM origin WHERE code = ? AND value = ?"
 NODE_ADD = "INSERT INTO node VALUES (?, ?)"
 NODE_OF = "SELECT body FROM node WHERE id = ?"
