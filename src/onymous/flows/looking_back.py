@@ -7,13 +7,12 @@ import asyncio
 from onymous.flows.relaying import between
 from onymous.flows.reresolve import Carried
 from onymous.flows.rule_changes import RuleChange
-from onymous.flows.unresolve import BEYOND, Step, depends, grouped, parts_back
-from onymous.flows.working import Working
+from onymous.flows.unresolve import BEYOND, Step, depends, grouped, loaded, parts_back
 from onymous.rules.errors import DependsOn
 from onymous.rules.grouping import Groups
 from onymous.rules.strategies import Plan, compile_plan
-from onymous.store import rules_sql, sql
-from onymous.store.port import Probe, Session, Store
+from onymous.store import rules_sql
+from onymous.store.port import Session, Store
 
 #: records looked at before others have their turn
 TOGETHER = 50
@@ -61,20 +60,10 @@ class _Looking:
 
     async def _some(self, session: Session, some: list[dict[int, list[Step]]]) -> None:
         """Look at parts, each perhaps with those of other rounds."""
-        told = [_over_all(parts) for parts in some]
-        pids = sorted({step.pid for steps in told for step in steps})
-        if not pids:
+        if not some:
             return
-        rows = await session.each(sql.POOL_OF, [(pid,) for pid in pids])
-        pools = {pid: row[0][0] for pid, row in zip(pids, rows, strict=True) if row}
-        probes: list[Probe] = []
-        for steps in told:
-            pool = pools.get(steps[0].pid, self._change.scope * 2)
-            keys = sorted({(v.code, v.key) for s in steps for v in (*s.was, *s.became)})
-            probes.append(Probe(pool, {}, None, tuple(s.pid for s in steps)))
-            probes += [Probe(pool, {code: key}) for code, key in keys]
-        working = Working([])
-        working.load(probes, await self._store.find(probes))
+        told = [_over_all(parts) for parts in some]
+        working = await loaded(session, told, self._store.find)
         for parts, steps in zip(some, told, strict=True):
             why = await depends(session, self._change.scope, self._plan, working, steps)
             if why and not self._keep_later:

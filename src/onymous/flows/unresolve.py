@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -18,13 +19,13 @@ from onymous.rules.records import MERGED as IS_MERGED
 from onymous.rules.reresolving import Key
 from onymous.rules.strategies import Plan, ScopeConfig, compile_plan
 from onymous.store import history_sql, rules_sql, sql
-from onymous.store.port import Probe, Row, Session, Transaction
+from onymous.store.port import Found, Probe, Row, Session, Transaction
 
 _values = msgspec.msgpack.Decoder(list[Value])
 #: parts an undoing makes itself count from here
 BEYOND = 1 << 40
-#: steps read at once
-PAGE = 1_000
+#: steps read at once, and parts looked at
+PAGE, TOGETHER = 1_000, 50
 
 
 class Step(msgspec.Struct):
@@ -81,24 +82,23 @@ class Unresolve:
 
     async def _parts(self, tx: Transaction, plan: Plan) -> None:
         async for parts in parts_back(tx, self._change):
-            for steps in parts.values():
-                await self._part(tx, plan, steps)
+            rest = iter(parts.values())
+            while some := list(itertools.islice(rest, TOGETHER)):
+                working = await loaded(tx, some, tx.find)
+                mover = Mover(tx, 0, plan, self.done, self._actor, 0)
+                for steps in some:
+                    await self._part(tx, plan, working, mover, steps)
+                await working.save(tx)
 
-    async def _part(self, tx: Transaction, plan: Plan, steps: list[Step]) -> None:
-        pids = tuple(s.pid for s in steps)
-        rows = await tx.rows(sql.POOL_OF, pids[0])
-        pool = rows[0][0]
-        keys = sorted({(v.code, v.key) for s in steps for v in (*s.was, *s.became)})
-        probes = [Probe(pool, {}, None, pids), *(Probe(pool, {c: k}) for c, k in keys)]
-        working = Working([])
-        working.load(probes, await tx.find(probes))
+    async def _part(
+        self, tx: Transaction, plan: Plan, working: Working, mover: Mover, steps: list[Step]
+    ) -> None:
         why = await depends(tx, self._scope, plan, working, steps)
         if why:
             if not self._keep_later:
                 raise DependsOn(what=why)
             self.done.left += 1
             return
-        mover = Mover(tx, pool, plan, self.done, self._actor, 0)
         mover.move(working, [(working.records[s.pid], *back(s)) for s in steps])
         for step in steps:
             record = working.records[step.pid]
@@ -110,7 +110,6 @@ class Unresolve:
             record.values = [was.get((v.code, v.key), v) for v in record.values]
             if {(v.code, v.key) for v in record.values} == set(was):
                 record.flags = record.flags & ~KNOWN | step.flags & KNOWN
-        await working.save(tx)
 
     async def _unmerge(self, tx: Transaction, working: Working, record: Record, into: int) -> None:
         actor = self._actor
@@ -121,6 +120,24 @@ class Unresolve:
         for pid, other in ((record.pid, into), (into, record.pid)):
             entry = Entry("undo", 0, 0, f"rules-{self._change}", [Change(UNMERGED, other=other)])
             working.note(pid, actor.now_ms, entry)
+
+
+async def loaded(
+    session: Session,
+    parts: Sequence[Sequence[Step]],
+    find: Callable[[Sequence[Probe]], Awaitable[list[Found]]],
+) -> Working:
+    """Return all records and values that parts concern, as they are now."""
+    first = [(steps[0].pid,) for steps in parts]
+    pools = [rows[0][0] if rows else 0 for rows in await session.each(sql.POOL_OF, first)]
+    probes: list[Probe] = []
+    for pool, steps in zip(pools, parts, strict=True):
+        keys = sorted({(v.code, v.key) for s in steps for v in (*s.was, *s.became)})
+        probes.append(Probe(pool, {}, None, tuple(s.pid for s in steps)))
+        probes += [Probe(pool, {code: key}) for code, key in keys]
+    working = Working([])
+    working.load(probes, await find(probes))
+    return working
 
 
 async def parts_back(session: Session, change: int) -> AsyncIterator[dict[int, list[Step]]]:
