@@ -85,9 +85,7 @@ def master_key_path(settings: Settings) -> pathlib.Path:
     """Return where the master key lies: beside the data unless set."""
     if settings.master_key_file:
         return pathlib.Path(settings.master_key_file)
-    if settings.store.startswith(("postgresql://", "postgres://")):
-        return pathlib.Path.home() / ".onymous" / "master.key"
-    return pathlib.Path(settings.store.removeprefix("sqlite:")) / "master.key"
+    return (settings.folder or pathlib.Path.home() / ".onymous") / "master.key"
 
 
 def master_key(settings: Settings, *, make: bool = True) -> MasterKey:

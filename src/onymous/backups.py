@@ -72,12 +72,12 @@ _manifest = msgspec.json.Decoder(Manifest).decode
 
 def folder_of(settings: Settings) -> pathlib.Path:
     """Return the folder of the embedded engine; raises `SettingError` for another one."""
-    if settings.store.startswith(("postgresql://", "postgres://")):
+    if settings.folder is None:
         raise SettingError(
             "PostgreSQL is backed up with its own tools (pg_basebackup, pgBackRest):"
             " see docs/operate/backup.md; afterwards `onymous restore --new-epoch`"
         )
-    return pathlib.Path(settings.store.removeprefix("sqlite:"))
+    return settings.folder
 
 
 def make(settings: Settings, into: pathlib.Path, progress: Progress) -> Backup:

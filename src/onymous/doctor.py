@@ -102,8 +102,8 @@ def _listening(s: Settings) -> list[Check]:
 def _disk(s: Settings) -> list[Check]:
     out = []
     places = {"disk of backups": backup_folder(s), "disk of the key": master_key_path(s).parent}
-    if not s.store.startswith(("postgresql://", "postgres://")):
-        places = {"disk of the data": pathlib.Path(s.store.removeprefix("sqlite:")), **places}
+    if s.folder is not None:
+        places = {"disk of the data": s.folder, **places}
     seen = set()
     for name, place in places.items():
         near = next(p for p in (place.resolve(), *place.resolve().parents) if p.exists())
@@ -213,7 +213,7 @@ async def _outside(session: Session, s: Settings) -> list[Check]:
 
 
 def _backups(s: Settings, database: str) -> list[Check]:
-    if s.store.startswith(("postgresql://", "postgres://")):
+    if s.folder is None:
         todo = "see to it that pg_basebackup or pgBackRest runs: docs/operate/backup.md"
         return [Check("backups", OK, f"PostgreSQL's own; {todo}")]
     folder = backup_folder(s)
@@ -227,9 +227,8 @@ def _backups(s: Settings, database: str) -> list[Check]:
         what = f"{len(found)}, the newest {age / 3_600_000:.0f} h old"
         late = age > BACKUP_MS
         out.append(Check("backups", WARN if late else OK, what, "run it every night" * late))
-    data = pathlib.Path(s.store.removeprefix("sqlite:"))
     near = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
-    if near.stat().st_dev == data.stat().st_dev:
+    if near.stat().st_dev == s.folder.stat().st_dev:
         todo = "set backup_folder to another disk or machine"
         out.append(Check("backups", WARN, "they lie on the disk of the data", todo))
     return out

@@ -6,7 +6,6 @@ server is to answer. The thread that reads needs neither the interpreter nor any
 
 from __future__ import annotations
 
-import pathlib
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,11 +25,10 @@ def begin(arguments: Sequence[str], environ: Mapping[str, str]) -> threading.Thr
     command to say.
     """
     try:
-        store = load_here({"store": _flag(arguments)}, environ).store
+        folder = load_here({"store": _flag(arguments)}, environ).folder
     except SettingError:
         return None
-    folder = pathlib.Path(store.removeprefix("sqlite:"))
-    if not store.startswith("sqlite:") or not wal.is_long(folder):
+    if folder is None or not wal.is_long(folder):
         return None
     thread = threading.Thread(
         target=lambda: _held.append(wal.read(folder)), name="onymous-early", daemon=True

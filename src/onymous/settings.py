@@ -142,6 +142,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     otlp_endpoint: str
     trace_share: float
 
+    @property
+    def folder(self) -> pathlib.Path | None:
+        """Return the folder of the embedded engine; None where the store is another one."""
+        kind, _, path = self.store.partition(":")
+        return pathlib.Path(path) if kind == "sqlite" and path else None
+
 
 assert list(Settings.__struct_fields__) == [s.name for s in TABLE]
 

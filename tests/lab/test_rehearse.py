@@ -17,7 +17,7 @@ from onymous.flows.answers import Answer, Question
 from onymous.flows.erasure import erase
 from onymous.flows.tenants import starter
 from onymous.lab.rehearsal_report import page
-from onymous.lab.rehearse import rehearse
+from onymous.lab.rehearse import journal_size, rehearse
 from onymous.lab.rehearsed import decided_by
 from onymous.rules.strategies import ScopeConfig, compile_plan
 from onymous.rules.trace import Step, Trace
@@ -100,7 +100,7 @@ async def test_what_changes_and_what_does_not(place: Any, tmp_path: pathlib.Path
         same = await rehearse(core, "others", pool, caller.plan, caller.plan, 0, steps.append)
         assert (same.merges, same.splits, same.requests) == (0, 0, 4)
         # under both rules: four, two of which came again
-        assert len(steps) == 12
+        assert len(steps) == 12 == 2 * await journal_size(core, pool, 0)
         wider = compile_plan(WIDER)
         found = await rehearse(core, "others", pool, caller.plan, wider, 0, steps.append)
         assert (found.people_before, found.people_after) == (3, 2)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
-from onymous.flows.desk import Desk
+from onymous.flows.by_hand import ByHand
 from onymous.flows.held import Body, body_of
 from onymous.flows.identity import NAME_OF, Resolver, lookup_keys
 from onymous.flows.merging import Actor
 from onymous.flows.tenants import Caller
 from onymous.flows.working import Origin, Working
 from onymous.rules.batches import usable
-from onymous.rules.errors import CannotAccept, Internal, Refusal, UnknownMpid, ValueHeldByAnother
+from onymous.rules.errors import CannotAccept, Refusal, UnknownMpid, ValueHeldByAnother
 from onymous.rules.identifiers import BY_CODE, clean_value
 from onymous.rules.ledger import Entry
 from onymous.rules.modify import Change, Modified, modify
 from onymous.rules.records import Record
-from onymous.store import review_sql, sql
-from onymous.store.port import Found, Kept, Probe, Row
+from onymous.store import review_sql
+from onymous.store.port import Kept, Probe, Row
 
 
 class HeldRow(msgspec.Struct):
@@ -46,11 +44,10 @@ def held_row(row: Row) -> HeldRow:
     return HeldRow(*[*row[:12], body_of(bytes(row[12])), row[13]])
 
 
-class Accept:
+class Accept(ByHand[bool]):
     """One accepted value at the desk."""
 
     name = "modify"
-    replay: tuple[int, bytes, bytes] | None = None
 
     def __init__(
         self,
@@ -59,21 +56,15 @@ class Accept:
         item: HeldRow,
         actor: Actor,
         max_values: int,
-        future: asyncio.Future[bool | Exception],
     ) -> None:
-        self._resolver, self._item, self._actor = resolver, item, actor
-        self._max_values, self._future = max_values, future
+        super().__init__(resolver, actor)
+        self._item, self._max_values = item, max_values
         self.plan = caller.plan
         self.probe = Probe(item.pool, {}, None, (item.pid,))
         self.more: tuple[Probe, ...] = (
             Probe(item.pool, lookup_keys({item.code: item.body.key}, caller.plan)),
         )
-        self._out: bool | Exception = Internal()
         self._change: Change | None = None
-
-    def look(self, found: Found, desk: Desk) -> bool:
-        """An accept is decided on locked records only."""
-        return False
 
     def act(self, working: Working, again: Kept | None) -> bytes | None:
         """Decide again, change the record, and take the entry off the queue."""
@@ -84,16 +75,13 @@ class Accept:
             self._out = UnknownMpid()
             return None
         out = self._decide(record, working)
-        if isinstance(out, Exception):
+        if isinstance(out, Refusal):
             self._out = out
             return None
         self._out = out is not None
         if out is not None:
             self._apply(working, record, out)
-        detail = {"entry": f"v{item.id}", "reason": self._actor.reason, "changed": self._out}
-        subject, told = self._resolver.mpids.text(item.pid), msgspec.json.encode(detail)
-        row = (self._actor.now_ms, self._actor.name, "review_accept", subject, told)
-        working.extra.append((sql.AUDIT_ADD, row))
+        self._audit(working, "review_accept", item.pid, entry=f"v{item.id}", changed=self._out)
         working.extra.append((review_sql.HELD_DROP, (item.id,)))
         return None
 
@@ -147,13 +135,4 @@ class Accept:
         if journal.on and self._out is True and self._change is not None:
             now, change = self._actor.now_ms, [self._change]
             journal.note_modify(item.pool, self._where, now, item.pid, change, False, None)
-        self._answer()
-
-    def fail(self, error: Exception) -> None:
-        """Answer with an error: nothing was written."""
-        self._out = error if isinstance(error, Refusal) else Internal()
-        self._answer()
-
-    def _answer(self) -> None:
-        if not self._future.done():
-            self._future.set_result(self._out)
+        super().finish()

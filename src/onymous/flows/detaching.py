@@ -6,24 +6,21 @@ that rules tried on the past or applied to it know of it.
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
-from onymous.flows.desk import Desk
+from onymous.flows.by_hand import ByHand
 from onymous.flows.identity import CODE_OF, NAME_OF, Resolver
-from onymous.flows.journal import by_hand
 from onymous.flows.merging import Actor
 from onymous.flows.profiles import canonical, sides
 from onymous.flows.working import Origin, Working
 from onymous.rules.batches import usable
-from onymous.rules.errors import Internal, NoSuchThing, NotFound, Refusal
+from onymous.rules.errors import NoSuchThing, NotFound
 from onymous.rules.ledger import Entry
 from onymous.rules.records import Record
 from onymous.rules.strategies import Plan
-from onymous.store import history_sql, sql
+from onymous.store import sql
 from onymous.store.packing import unpack_record
-from onymous.store.port import Found, Kept, Probe, Session, Store
+from onymous.store.port import Kept, Probe, Session, Store
 
 
 class Detached(msgspec.Struct, kw_only=True):
@@ -58,12 +55,9 @@ class Detaching:
             record, key = await _holder(session, pool, pid, code, text)
         if dry_run:
             return self._told(record, plan, code, text)
-        future: asyncio.Future[Record | Refusal] = asyncio.get_running_loop().create_future()
-        work = _Detach(self._resolver, plan, record, (code, key), actor, future)
+        work = _Detach(self._resolver, plan, record, (code, key), actor)
         self._resolver.desk.submit_write(work)
-        out = await future
-        if isinstance(out, Refusal):
-            raise out
+        await work.answer()
         return self._told(record, plan, code, text)
 
     def _told(self, record: Record, plan: Plan, code: int, text: str) -> Detached:
@@ -92,12 +86,11 @@ async def _holder(
     raise NoSuchThing(what="name of this person: it has changed")
 
 
-class _Detach:
+class _Detach(ByHand[Record]):
     """One name taken away, at the desk."""
 
     # what it may take away, and how it is locked, is as in a modify
     name = "modify"
-    replay: tuple[int, bytes, bytes] | None = None
 
     def __init__(
         self,
@@ -106,18 +99,12 @@ class _Detach:
         record: Record,
         value: tuple[int, str],
         actor: Actor,
-        future: asyncio.Future[Record | Refusal],
     ) -> None:
-        self._resolver, self.plan, self._actor = resolver, plan, actor
+        super().__init__(resolver, actor)
+        self.plan = plan
         self._pool, self._pid, self._value = record.pool, record.pid, value
-        self._future = future
         self.probe = Probe(record.pool, {}, None, (record.pid,))
         self.more: tuple[Probe, ...] = (Probe(record.pool, dict([value])),)
-        self._out: Record | Refusal = Internal()
-
-    def look(self, found: Found, desk: Desk) -> bool:
-        """It is decided on locked records only."""
-        return False
 
     def act(self, working: Working, again: Kept | None) -> bytes | None:
         """Take the value away, if it is still there."""
@@ -133,25 +120,6 @@ class _Detach:
             origin = Origin("detach", actor.now_ms, *where, quiet=True)
             entry = Entry("detach", *where, [])
             working.apply(record, self.plan, origin, remove=[self._value], entry=entry)
-            detail = msgspec.json.encode({"type": NAME_OF[self._value[0]], "reason": actor.reason})
-            subject = self._resolver.mpids.text(self._pid)
-            row = (actor.now_ms, actor.name, "detach", subject, detail)
-            working.extra.append((sql.AUDIT_ADD, row))
-            if self._resolver.journal.on:
-                gone: list[tuple[int, str | None, str | None]] = [(*self._value, None)]
-                noted = by_hand(self._pool, actor.now_ms, self._pid, gone)
-                working.extra.append((history_sql.JOURNAL_ADD, noted))
+            self._audit(working, "detach", self._pid, type=NAME_OF[self._value[0]])
+            self._note(working, self._pool, self._pid, [(*self._value, None)])
         return None
-
-    def finish(self) -> None:
-        """Answer: what was taken away is durable."""
-        self._answer()
-
-    def fail(self, error: Exception) -> None:
-        """Answer with an error: nothing was written."""
-        self._out = error if isinstance(error, Refusal) else Internal()
-        self._answer()
-
-    def _answer(self) -> None:
-        if not self._future.done():
-            self._future.set_result(self._out)

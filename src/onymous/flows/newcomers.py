@@ -100,10 +100,10 @@ async def strangers(tx: Transaction, looked: Sequence[Looked]) -> list[bool]:
 
 async def welcome(
     tx: Transaction, place: Place, some: Sequence[Newcomer], journal: bool
-) -> list[int]:
-    """Write newcomers that meet nobody, into the journal too, and return their numbers."""
+) -> None:
+    """Write newcomers that meet nobody, into the journal too."""
     if not some:
-        return []
+        return
     pids = await tx.numbers("pid", len(some))
     numbers = await tx.numbers("ledger", len(some))
     profiles, identities, entries = _made(place, some, pids, numbers)
@@ -122,7 +122,6 @@ async def welcome(
     for start in range(0, len(numbers), MOST_NAMED):
         named = _encode(numbers[start : start + MOST_NAMED])
         await tx.run(sql.JOB_ADD, "identity_changed", place.now_ms, named)
-    return pids
 
 
 _Rows = list[tuple[Any, ...]]

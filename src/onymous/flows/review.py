@@ -6,7 +6,6 @@ people (`c7`). An accept is an ordinary, undoable change, decided again at that 
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 
@@ -166,12 +165,9 @@ class Review:
         return Decided(id=entry, decision="refused")
 
     async def _accept_value(self, item: HeldRow, caller: Caller, actor: Actor) -> Decided:
-        future: asyncio.Future[bool | Exception] = asyncio.get_running_loop().create_future()
-        work = Accept(self._resolver, caller, item, actor, self._max_values, future)
+        work = Accept(self._resolver, caller, item, actor, self._max_values)
         self._resolver.desk.submit_write(work)
-        done = await future
-        if isinstance(done, Exception):
-            raise done
+        done = await work.answer()
         changed = [self._resolver.mpids.text(item.pid)] if done else []
         return Decided(id=f"v{item.id}", decision="accepted", changed=changed)
 

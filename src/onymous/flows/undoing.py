@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
+from onymous.flows.by_hand import ByHand
 from onymous.flows.desk import Desk
 from onymous.flows.identity import NAME_OF, Resolver
-from onymous.flows.journal import by_hand
 from onymous.flows.merging import Actor
 from onymous.flows.working import Origin, Working
 from onymous.rules.batches import usable
-from onymous.rules.errors import CannotUndo, Internal, NoSuchThing, Refusal
+from onymous.rules.errors import CannotUndo, NoSuchThing, Refusal
 from onymous.rules.ledger import TAKEN, UNDONE, Change, Entry, Line
 from onymous.rules.records import Record
 from onymous.rules.strategies import Plan
 from onymous.rules.undoing import Inverse, invert
-from onymous.store import history_sql, sql
+from onymous.store import sql
 from onymous.store.port import Found, Kept, Probe, Store
 
 _entries = msgspec.msgpack.Decoder(Entry)
@@ -72,17 +71,12 @@ class Undoing:
             told = await session.rows(sql.LEDGER_OF, pid, _ALL, 1 << 31)
         lines = [Line(seq, at, _entries.decode(bytes(body))) for seq, at, body in told]
         line = next(line for line in lines if line.seq == entry)
-        future: asyncio.Future[Inverse | Refusal] = asyncio.get_running_loop().create_future()
-        given = (plan, pool, pid, line, lines, actor, dry_run, future)
-        work = _Undo(self._resolver, *given)
-        work.subject = self._resolver.mpids.text(pid)
+        work = _Undo(self._resolver, plan, pool, pid, line, lines, actor)
         if dry_run:
             self._resolver.desk.submit(work)
         else:
             self._resolver.desk.submit_write(work)
-        inverse = await future
-        if isinstance(inverse, Refusal):
-            raise inverse
+        inverse = await work.answer()
         return self._told(self._resolver.mpids.text(pid), entry, inverse, dry_run)
 
     def _told(self, mpid: str, entry: int, inverse: Inverse, dry_run: bool) -> UndoAnswer:
@@ -121,13 +115,10 @@ def _moves(
         yield other, [(code, None, key)]
 
 
-class _Undo:
+class _Undo(ByHand[Inverse]):
     """One undoing at the desk."""
 
     name = "undo"
-    replay: tuple[int, bytes, bytes] | None = None
-    #: the MPID, for the audit
-    subject = ""
 
     def __init__(
         self,
@@ -138,19 +129,15 @@ class _Undo:
         line: Line,
         lines: Sequence[Line],
         actor: Actor,
-        dry_run: bool,
-        future: asyncio.Future[Inverse | Refusal],
     ) -> None:
-        self._resolver = resolver
+        super().__init__(resolver, actor)
         self.plan = self._plan = plan
         self._pool, self._pid = pool, pid
-        self._line, self._lines, self._actor = line, lines, actor
-        self._dry_run, self._future = dry_run, future
+        self._line, self._lines = line, lines
         changes = line.entry.changes
         others = {c.other for c in changes if c.kind == TAKEN and c.other is not None}
         self.probe = Probe(pool, {}, None, (pid, *sorted(others)))
         self.more = tuple(Probe(pool, {c.code: c.key}) for c in changes if c.code and c.key)
-        self._out: Inverse | Refusal = Internal()
 
     def look(self, found: Found, desk: Desk) -> bool:
         """Show what an undoing would do, from the snapshot."""
@@ -193,23 +180,6 @@ class _Undo:
             other = records[pid]
             add, take = [(code, key, shown)], [(code, key, record.pid)]
             working.apply(other, plan, origin, add=add, take=take, entry=entry())
-        detail = msgspec.json.encode({"entry": self._line.seq, "reason": actor.reason})
-        row = (actor.now_ms, actor.name, "undo", self.subject, detail)
-        working.extra.append((sql.AUDIT_ADD, row))
-        if self._resolver.journal.on:
-            for pid, changes in _moves(self._pid, out):
-                noted = by_hand(self._pool, actor.now_ms, pid, changes)
-                working.extra.append((history_sql.JOURNAL_ADD, noted))
-
-    def _answer(self) -> None:
-        if not self._future.done():
-            self._future.set_result(self._out)
-
-    def finish(self) -> None:
-        """Answer: what was undone is durable."""
-        self._answer()
-
-    def fail(self, error: Exception) -> None:
-        """Answer with an error: nothing was written."""
-        self._out = error if isinstance(error, Refusal) else Internal()
-        self._answer()
+        self._audit(working, "undo", self._pid, entry=self._line.seq)
+        for pid, changes in _moves(self._pid, out):
+            self._note(working, self._pool, pid, changes)

@@ -382,8 +382,7 @@ def _finish(decision: Decision, why: Trace | None, outcome: str) -> Decision:
 
 def flags_of(values: int, plan: Plan) -> tuple[bool, bool]:
     """Return (is_logged_in, is_ephemeral) of a record that holds these types (section 4)."""
-    known = bool(values & plan.login)
-    return known, not (values & USER_MASK if plan.best_match else known)
+    return bool(values & plan.login), not is_person(values, plan)
 
 
 def would_be(decision: Decision, plan: Plan) -> tuple[bool, bool]:

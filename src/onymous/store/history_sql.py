@@ -197,6 +197,11 @@ JOURNAL_TIMES = (
     "SELECT id, first, last, count FROM journal WHERE id > ? AND pool = ? AND last >= ?"
     " ORDER BY id LIMIT ?"
 )
+#: how many requests a replay asks: who came again is asked for twice
+JOURNAL_SIZE = (
+    "SELECT coalesce(sum(CASE WHEN count > 1 THEN 2 ELSE 1 END), 0) FROM journal"
+    " WHERE pool = ? AND last >= ?"
+)
 JOURNAL_BY_ID = f"SELECT {JOURNAL} FROM journal WHERE id = ?"
 JOURNAL_NUMBER = "SELECT id FROM journal WHERE digest = ?"
 JOURNAL_DROP = "DELETE FROM journal WHERE id = ?"
