@@ -26,6 +26,7 @@ from onymous.flows.versions import newest
 from onymous.lab import reresolve, resuming
 from onymous.lab.reresolve import planned
 from onymous.lab.resuming import KEPT_MS, Keeping
+from onymous.lab.throwaway import PLANS, throwaway
 from onymous.rules.strategies import Plan, compile_plan
 
 SCRIPT = """
@@ -136,7 +137,7 @@ async def test_it_goes_on_where_it_was(place: Any, tmp_path: pathlib.Path) -> No
         _, (carried,) = await carry_over(core, document("wider"), actor(), 0.0, quiet=True)
         assert carried.records and not carried.left
         await agrees(it, pool, "wider")
-        assert await keys(it) == [] and list((tmp_path / "tmp").glob(f"{resuming.PREFIX}*")) == []
+        assert await keys(it) == [] and list((tmp_path / "tmp").glob(f"{PLANS}*")) == []
 
 
 async def test_an_erasure_makes_it_unreadable(place: Any, tmp_path: pathlib.Path) -> None:
@@ -246,3 +247,13 @@ async def test_old_keys_go(place: Any, tmp_path: pathlib.Path) -> None:
                 await tx.run("INSERT INTO meta (name, value) VALUES (?, ?)", name, b"x")
         await core.upkeep.run(now)
         assert await keys(it) == [f"plan_key {now - 1_000:015d} 4"]
+
+
+def test_files_nobody_can_read_any_more_go(tmp_path: pathlib.Path) -> None:
+    old, young = (tmp_path / "tmp" / f"{PLANS}{name}" for name in ("old", "young"))
+    for path in (old, young):
+        path.write_bytes(b"sealed")
+    long_ago = time.time() - KEPT_MS / 1000 - 1
+    os.utime(old, (long_ago, long_ago))
+    with throwaway():
+        assert (old.exists(), young.exists()) == (False, True)

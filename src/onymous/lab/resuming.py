@@ -24,6 +24,7 @@ import msgspec
 
 from onymous.app import Core
 from onymous.crypto import KeyProblem, MasterKey
+from onymous.lab.throwaway import PLANS, PLANS_S
 from onymous.rules.grouping import Numbers
 from onymous.rules.strategies import Plan
 from onymous.store import rules_sql, sql
@@ -31,11 +32,10 @@ from onymous.store import scratch_sql as scratch
 from onymous.store.scratch import Scratch
 from onymous.store.sqlite import connect
 
-PREFIX = "onymous-plan-"
 #: seconds between two times it is kept; and so many times as long as keeping took
 EVERY_S, TIMES = 30.0, 20
 #: how long it can be gone on with
-KEPT_MS = 86_400_000
+KEPT_MS = PLANS_S * 1000
 #: bytes sealed at once, and rows
 PIECE, ROWS = 1 << 20, 5_000
 #: which tables a replay fills, and how they are filled again
@@ -65,7 +65,7 @@ class Keeping:
     def __init__(self, core: Core, pool: int, plan: Plan, config_version: int) -> None:
         self._core, self._pool = core, pool
         database = core.tombstones.database
-        self.path = pathlib.Path(tempfile.gettempdir(), f"{PREFIX}{database}-{pool}")
+        self.path = pathlib.Path(tempfile.gettempdir(), f"{PLANS}{database}-{pool}")
         what = (version("onymous"), database, pool, config_version, plan.config)
         #: a file is of this, or of something else
         self._about = hashlib.blake2b(_encode(what), digest_size=32).digest()

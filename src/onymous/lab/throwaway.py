@@ -7,9 +7,12 @@ import fcntl
 import pathlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 
 PREFIX = "onymous-rehearsal-"
+#: files that let a killed planning go on; a day later nobody can read them (`resuming`)
+PLANS, PLANS_S = "onymous-plan-", 86_400
 LOCK = "in-use"
 
 
@@ -27,8 +30,12 @@ def throwaway() -> Iterator[str]:
 
 
 def sweep() -> None:
-    """Remove folders whose command is gone: nobody holds their lock."""
+    """Remove folders whose command is gone: nobody holds their lock; and plans nobody needs."""
     for folder in pathlib.Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError), (folder / LOCK).open("r+") as theirs:
             fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
+    for plan in pathlib.Path(tempfile.gettempdir()).glob(f"{PLANS}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - plan.stat().st_mtime > PLANS_S:
+                plan.unlink()
