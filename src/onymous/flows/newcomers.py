@@ -98,9 +98,7 @@ async def strangers(tx: Transaction, looked: Sequence[Looked]) -> list[bool]:
     return [bool(some) and meets_nobody(some) for some in looked]
 
 
-async def welcome(
-    tx: Transaction, place: Place, some: Sequence[Newcomer], journal: bool
-) -> None:
+async def welcome(tx: Transaction, place: Place, some: Sequence[Newcomer], journal: bool) -> None:
     """Write newcomers that meet nobody, into the journal too."""
     if not some:
         return
