@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"store.port", "store.sql", "store.tenants_sql", "store.packing", "store.history_sql"}
     | {"store.review_sql", "store.rules_sql"}
     | {"store.compression", "store.credentials_sql", "store.console_sql", "store.operation_sql"}
-    | {"store.configuration_sql", "store.backup_sql", "store.scopes_sql"},
+    | {"store.configuration_sql", "store.backup_sql", "store.scopes_sql", "store.steps"},
     "pages": {"*"},
     "web": {"later", "flows", "rules", "limits", "crypto", "observe", "store.port"},
     "console": {"flows", "rules"},

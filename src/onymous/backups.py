@@ -26,7 +26,7 @@ from onymous.flows.verifying import Finding, Verifier
 from onymous.settings import SettingError, Settings
 from onymous.store import backup_sql, online_backup, sql
 from onymous.store.port import StoreError
-from onymous.store.sqlite import SqliteSession
+from onymous.store.sqlite_session import SqliteSession
 
 DATABASE, MANIFEST = "onymous.db", online_backup.MANIFEST
 #: folders of backups that are not whole begin with this

@@ -17,7 +17,8 @@ from onymous.flows.verifying import RESTORE, Finding, Verifier
 from onymous.settings import Settings
 from onymous.store import backup_sql, online_backup, schema, sql
 from onymous.store.port import Session, StoreError
-from onymous.store.sqlite import SqliteSession, SqliteStore
+from onymous.store.sqlite import SqliteStore
+from onymous.store.sqlite_session import SqliteSession
 
 
 class Verified(msgspec.Struct):

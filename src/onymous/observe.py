@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Protocol, TypeVar
 
 from prometheus_client.metrics import Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
@@ -16,6 +16,7 @@ from onymous.store.port import LostRace, Store, Transaction
 
 exposition = module("prometheus_client.exposition")
 
+T = TypeVar("T")
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300)
 #: reasons of refusals -> the setting that bounds it
@@ -153,8 +154,31 @@ class Metrics:
 
     def watch(self, store: Store) -> Store:
         """Time the store's write transactions by name, and return it."""
+        share = store.share
+
+        async def shared(
+            name: str, work: Callable[[Transaction], Awaitable[T]], *, behind: bool = True
+        ) -> T:
+            with self.timed(name):
+                return await share(name, work, behind=behind)
+
         store.write = timed_write(store, self)  # type: ignore[method-assign, assignment]
+        store.share = shared  # type: ignore[method-assign]
         return store
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Time a transaction, and count it where it fails."""
+        started = time.perf_counter()
+        try:
+            yield
+        except LostRace:
+            self.failed(name, "lost_race")
+            raise
+        except Exception:
+            self.failed(name, "error")
+            raise
+        self.wrote(name, time.perf_counter() - started)
 
 
 def timed_write(store: Store, metrics: Metrics) -> Callable[[str], Any]:
@@ -163,16 +187,8 @@ def timed_write(store: Store, metrics: Metrics) -> Callable[[str], Any]:
 
     @asynccontextmanager
     async def timed(name: str) -> AsyncIterator[Transaction]:
-        started = time.perf_counter()
-        try:
+        with metrics.timed(name):
             async with write(name) as tx:
                 yield tx
-        except LostRace:
-            metrics.failed(name, "lost_race")
-            raise
-        except Exception:
-            metrics.failed(name, "error")
-            raise
-        metrics.wrote(name, time.perf_counter() - started)
 
     return timed

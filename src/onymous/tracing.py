@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry import context, trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -31,6 +31,7 @@ from onymous.web.wire import Reply
 MOST_LINKS = 64
 #: asked for all day by what watches us
 QUIET = {"health", "ready", "metrics"}
+T = TypeVar("T")
 _propagator = TraceContextTextMapPropagator()
 
 
@@ -83,7 +84,7 @@ class Tracing:
 
     def store(self, store: Store) -> Store:
         """Give each named transaction of a traced request or job a span; jobs get its trace."""
-        write = store.write
+        write, share = store.write, store.share
 
         @asynccontextmanager
         async def traced(name: str) -> AsyncIterator[Transaction]:
@@ -93,9 +94,24 @@ class Tracing:
                 return
             with self._span(f"transaction {name}", {"onymous.transaction": name}):
                 async with write(name) as tx:
-                    yield _traced_jobs(tx)
+                    yield _traced_jobs(tx, _traceparent())
+
+        async def shared(
+            name: str, work: Callable[[Transaction], Awaitable[T]], *, behind: bool = True
+        ) -> T:
+            if not trace.get_current_span().is_recording():
+                return await share(name, work, behind=behind)
+            with self._span(f"transaction {name}", {"onymous.transaction": name}):
+                # others run the work: the trace it belongs to is asked for here
+                origin = _traceparent()
+
+                async def told(tx: Transaction) -> T:
+                    return await work(_traced_jobs(tx, origin))
+
+                return await share(name, told, behind=behind)
 
         store.write = traced  # type: ignore[method-assign]
+        store.share = shared  # type: ignore[method-assign]
         return store
 
     @contextmanager
@@ -139,15 +155,19 @@ def _origin(traceparent: str) -> context.Context:
     return _propagator.extract({"traceparent": traceparent}, context.Context())
 
 
-def _traced_jobs(tx: Transaction) -> Transaction:
-    """Let jobs promised in a transaction know its trace."""
-    run = tx.run
+def _traceparent() -> str | None:
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
+    return carrier.get("traceparent")
+
+
+def _traced_jobs(tx: Transaction, traceparent: str | None) -> Transaction:
+    """Let jobs promised in a transaction know its trace."""
+    run = tx.run
 
     async def traced(statement: str, *args: object) -> None:
         if statement is sql.JOB_ADD:
-            await run(sql.JOB_ADD_TRACED, *args, carrier.get("traceparent"))
+            await run(sql.JOB_ADD_TRACED, *args, traceparent)
         else:
             await run(statement, *args)
 

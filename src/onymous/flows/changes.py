@@ -19,7 +19,7 @@ from onymous.flows.retrying import retried
 from onymous.rules.errors import ChangesForgotten
 from onymous.rules.ledger import Entry, Line
 from onymous.store import history_sql as sql
-from onymous.store.port import Row, Session, Store
+from onymous.store.port import Row, Session, Store, Transaction
 from onymous.store.sql import META_GET, META_PUT
 
 _entries = msgspec.msgpack.Decoder(Entry)
@@ -69,7 +69,7 @@ async def publish(store: Store, bodies: list[bytes], teller: Historian | None = 
 
 
 async def _append(store: Store, wanted: list[int], teller: Historian | None) -> None:
-    async with store.write("changes") as tx:
+    async def work(tx: Transaction) -> None:
         await tx.run(sql.FEED_START, b"0")
         first = last = int(bytes((await tx.rows(sql.FEED_LOCK))[0][0]))
         known = await tx.each(sql.CHANGE_KNOWN, [(n,) for n in wanted])
@@ -89,6 +89,8 @@ async def _append(store: Store, wanted: list[int], teller: Historian | None) -> 
         if told and await _table_to(tx) == first:
             await tx.many(sql.FEED_ADD, told)
             await tx.run(META_PUT, TABLE, b"%d" % last)
+
+    await store.share("changes", work)
 
 
 async def _table_to(session: Session) -> int:

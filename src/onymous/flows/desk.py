@@ -31,6 +31,7 @@ from onymous.store.port import (
     Transaction,
     Unwritable,
 )
+from onymous.store.steps import drive
 
 log = logging.getLogger("onymous.desk")
 
@@ -99,10 +100,11 @@ class Desk:
         self._writing: deque[Work] = deque()
         #: works that must be written together with the one before them
         self._tied: set[Work] = set()
-        self._work = asyncio.Event()
+        #: the writer is under way, or will be in this turn of the loop
+        self._busy = self._soon = False
+        self._writer: asyncio.Task[None] | None = None
         self._numbers: list[int] = []
         self._reads: set[asyncio.Task[None]] = set()
-        self._writer: asyncio.Task[None] | None = None
         self._closing = False
         #: called with (transaction name, works in it) after each commit
         self.on_commit: Callable[[str, int], None] | None = None
@@ -110,18 +112,14 @@ class Desk:
         self.fence: Fence | None = None
 
     def start(self) -> None:
-        """Start the writer."""
+        """Take works on this loop."""
         self._loop = asyncio.get_running_loop()
-        self._writer = self._loop.create_task(self._write_forever())
 
     async def close(self) -> None:
         """Answer what waits, then stop."""
         self._closing = True
-        while self._looking or self._glancing or self._apart or self._reads:
+        while self.waiting or self._reads or self._busy:
             await asyncio.sleep(0.001)
-        self._work.set()
-        if self._writer is not None:
-            await self._writer
 
     @property
     def waiting(self) -> int:
@@ -163,7 +161,7 @@ class Desk:
             work.fail(Busy())
             return
         self._writing.append(work)
-        self._work.set()
+        self._write_soon()
 
     def submit_together(self, works: Sequence[Work]) -> None:
         """Take works that must write, in order: all of them in one transaction, or none."""
@@ -173,7 +171,7 @@ class Desk:
             return
         self._writing.extend(works)
         self._tied.update(works[1:])
-        self._work.set()
+        self._write_soon()
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -194,6 +192,7 @@ class Desk:
                 self._look(works, find([w.probe for w in works]))
         except Exception as error:
             self._fail([*works, *glancing], error)
+        self._write_now()
 
     def _tick_alone(self) -> None:
         apart, self._apart = self._apart, []
@@ -213,6 +212,7 @@ class Desk:
                 self._look(works, await self.store.find([w.probe for w in works]))
         except Exception as error:
             self._fail([*works, *glancing], error)
+        self._write_now()
 
     def _glance(self, works: list[Glancing], rows: list[Row | None]) -> list[Work]:
         """Answer what the only holder of a value decides; return the works left."""
@@ -233,19 +233,32 @@ class Desk:
                     self._writing.append(work)
             except Exception as error:
                 self._fail([work], error)
-        if self._writing:
-            self._work.set()
 
     # -- writing ----------------------------------------------------------------------------
 
-    async def _write_forever(self) -> None:
-        while True:
-            if not self._writing:
-                if self._closing:
-                    return
-                self._work.clear()
-                await self._work.wait()
-                continue
+    def _write_soon(self) -> None:
+        """Begin to write when the others of this turn of the loop are there."""
+        if not self._busy and not self._soon:
+            self._soon = True
+            self._loop.call_soon(self._write_now)
+
+    def _write_now(self) -> None:
+        self._soon = False
+        if self._writing and not self._busy:
+            self._busy = True
+            if self.store.find_now is not None:
+                drive(self._write_all())
+            else:  # drivers of servers want tasks
+                self._writer = self._loop.create_task(self._write_all())
+
+    async def _write_all(self) -> None:
+        try:
+            await self._write_what_waits()
+        finally:
+            self._busy = False
+
+    async def _write_what_waits(self) -> None:
+        while self._writing:
             some = min(len(self._writing), MOST_TOGETHER)
             works = [self._writing.popleft() for _ in range(some)]
             tied: set[Work] = set()
@@ -317,7 +330,7 @@ class Desk:
                 log.error("answering failed", exc_info=_bare(error))
 
     async def _transact(self, works: list[Work], failed: list[tuple[Work, Exception]]) -> list[int]:
-        async with self.store.write("identity") as tx:
+        async def work(tx: Transaction) -> list[int]:
             working = await self.decide(tx, works, failed, self._numbers)
             if failed:
                 raise _Poisoned
@@ -327,6 +340,8 @@ class Desk:
                 # it may have waited long for others: the rules must be in force still
                 await self.fence(tx, works)
             return working.numbers
+
+        return await self.store.share("identity", work, behind=False)
 
     async def decide(
         self,

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 import msgspec
 
 from onymous.store import sql
-from onymous.store.port import Store
+from onymous.store.port import Row, Store, Transaction
 
 log = logging.getLogger("onymous.jobs")
 
@@ -80,12 +80,15 @@ async def take(
             return []
     # a lease is recognised by its exact end, so two workers must not choose the same one
     until = now_ms + lease_ms + random.randrange(1000)
-    async with store.write("jobs.take") as tx:
+
+    async def claim(tx: Transaction) -> list[Row]:
         found = await tx.each(sql.JOBS_DUE, [(*ask, TOGETHER) for ask in asked])
         rows = sorted(row for some in found for row in some)[:TOGETHER]
         await tx.many(sql.JOB_TAKE, [(until, row[0], now_ms) for row in rows])
         held = await tx.each(sql.JOB_TAKEN, [(row[0], until) for row in rows])
-    mine = [row for row, is_mine in zip(rows, held, strict=True) if is_mine]
+        return [row for row, is_mine in zip(rows, held, strict=True) if is_mine]
+
+    mine = await store.share("jobs.take", claim)
     return [Job(row[0], row[1], row[2] + 1, bytes(row[3]), until, row[4]) for row in mine]
 
 
@@ -111,9 +114,12 @@ async def work(
     async with _held(store, jobs) as until:
         for kind in dict.fromkeys(job.kind for job in jobs):
             await round_.do(kind, [job for job in jobs if job.kind == kind])
-        async with store.write("jobs.done") as tx:
+
+        async def note(tx: Transaction) -> None:
             await tx.many(sql.JOB_DONE, round_.done)
             await tx.many(sql.JOB_FAILED, [(*row, until[0]) for row in round_.failed])
+
+        await store.share("jobs.done", note)
     return len(jobs)
 
 
@@ -190,6 +196,10 @@ class _Round:
         self._on(job.kind, outcome, 1, seconds)
 
 
+async def _keep(store: Store, rows: list[tuple[int, int, int]]) -> None:
+    await store.share("jobs.keep", lambda tx: tx.many(sql.JOB_KEEP, rows))
+
+
 @asynccontextmanager
 async def _held(store: Store, jobs: list[Job]) -> AsyncIterator[list[int]]:
     """Hold jobs for as long as they take: only who dies over them loses them to others."""
@@ -200,8 +210,7 @@ async def _held(store: Store, jobs: list[Job]) -> AsyncIterator[list[int]]:
             await asyncio.sleep(LEASE_MS / 3000)
             later = time.time_ns() // 1_000_000 + LEASE_MS + random.randrange(1000)
             try:
-                async with store.write("jobs.keep") as tx:
-                    await tx.many(sql.JOB_KEEP, [(later, job.id, until[0]) for job in jobs])
+                await _keep(store, [(later, job.id, until[0]) for job in jobs])
                 until[0] = later
             except Exception as error:
                 log.warning("holding jobs failed: %s", type(error).__name__)

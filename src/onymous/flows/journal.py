@@ -17,7 +17,7 @@ from onymous.flows.answers import Question
 from onymous.flows.held import HeldBack, erase_held, mark
 from onymous.rules.modify import Change
 from onymous.store import history_sql as sql
-from onymous.store.port import Row, Session, Store
+from onymous.store.port import Row, Session, Store, Transaction
 from onymous.store.rules_sql import PLAN_KEYS_DROP
 from onymous.store.sql import CONFLICT_DROP, CONFLICTS
 
@@ -163,9 +163,7 @@ class Journal:
         done = told = 0
         try:
             while done < len(items):
-                rows = [_row(key, item) for key, item in items[done : done + TOGETHER]]
-                async with store.write("journal") as tx:
-                    await tx.many(sql.JOURNAL_ADD, rows)
+                await _file(store, items[done : done + TOGETHER])
                 done += TOGETHER
             while told < len(asked):
                 await self._number(store, asked[told : told + TOGETHER])
@@ -191,7 +189,8 @@ class Journal:
 
     async def _number(self, store: Store, some: list[_Asked]) -> None:
         """File request ids under their entries."""
-        async with store.write("journal") as tx:
+
+        async def work(tx: Transaction) -> None:
             found = await tx.each(sql.JOURNAL_NUMBER, [(item[1].digest,) for item in some])
             numbered = [
                 (request_digest(request), rows[0][0], at, pid)
@@ -199,6 +198,13 @@ class Journal:
                 if rows
             ]
             await tx.many(sql.ASKED_ADD, numbered)
+
+        await store.share("journal", work)
+
+
+async def _file(store: Store, some: list[tuple[_Key, _Held]]) -> None:
+    rows = [_row(key, item) for key, item in some]
+    await store.share("journal", lambda tx: tx.many(sql.JOURNAL_ADD, rows))
 
 
 def _row(key: _Key, item: _Held) -> tuple[object, ...]:

@@ -8,7 +8,8 @@ small writes, not a million.
 from __future__ import annotations
 
 import array
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping
 
 from onymous.rules.records import Record
 from onymous.store import sql
@@ -45,9 +46,7 @@ class SeenBuffer:
         for start in range(0, len(numbers), most):
             some = numbers[start : start + most]
             try:
-                async with store.write("seen") as tx:
-                    for number in some:
-                        await _merge(tx, number, blocks[number])
+                await store.share("seen", functools.partial(_merge, some, blocks))
             except BaseException:
                 self._keep({n: blocks[n] for n in numbers[start:]})
                 raise
@@ -61,7 +60,14 @@ class SeenBuffer:
             self._blocks[number] = merged
 
 
-async def _merge(tx: Session, number: int, new: array.array[int]) -> None:
+async def _merge(
+    numbers: Iterable[int], blocks: Mapping[int, array.array[int]], tx: Session
+) -> None:
+    for number in numbers:
+        await _merge_one(tx, number, blocks[number])
+
+
+async def _merge_one(tx: Session, number: int, new: array.array[int]) -> None:
     rows = await tx.rows(sql.SEEN_TAKE, number, new.tobytes())
     old = array.array("I", bytes(rows[0][0]))
     if old == new:

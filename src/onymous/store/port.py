@@ -6,15 +6,16 @@ written once. Only finding identities and taking locks differ, because the engin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from onymous.rules.records import Record
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
 
 #: holder of the row that marks a crowded value
 CROWDED = -1
@@ -160,4 +161,15 @@ class Store(Protocol):
         """Open the named write transaction; the block may run again only by its caller.
 
         Raises `LostRace` when the engine found a conflict; nothing was written then.
+        """
+
+    async def share(
+        self, name: str, work: Callable[[Transaction], Awaitable[T]], *, behind: bool = True
+    ) -> T:
+        """Run a work in a write transaction of its name and return when it is durable.
+
+        Where the engine waits for the disk alone, works share that wait: a work takes a few
+        milliseconds at most, awaits nothing but statements, and does not run again by itself.
+        One that nobody waits for (`behind`) may wait a few milliseconds for others.
+        Raises what the work raises, and what `write` does.
         """

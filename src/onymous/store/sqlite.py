@@ -14,7 +14,7 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,15 +25,18 @@ from onymous.store.finding import alone_in, find_in
 from onymous.store.packing import SLOTS
 from onymous.store.port import (
     Found,
-    Kept,
     Label,
     LostRace,
     Probe,
     Row,
     SchemaMismatch,
     StoreError,
+    T,
+    Transaction,
 )
 from onymous.store.settle import settled
+from onymous.store.sharing import Sharing
+from onymous.store.sqlite_session import SqliteSession, SqliteTransaction
 
 #: WAL size from which the background thread copies pages into the database file
 CHECKPOINT_BYTES = 4 << 20
@@ -44,9 +47,6 @@ RESTART_BYTES = 256 << 20
 READER_BYTES, WRITER_BYTES, OTHER_BYTES = 36 << 20, 12 << 20, 4 << 20
 #: seconds without a commit after which the WAL is emptied: it still holds what was deleted
 QUIET_S = 5.0
-
-#: the value itself, where somebody holds it
-_HELD = "SELECT ?1, ?2 FROM identity WHERE slot = ?1 AND value = ?2 LIMIT 1"
 
 
 def connect(path: pathlib.Path, *, cached: int = OTHER_BYTES) -> apsw.Connection:
@@ -79,67 +79,6 @@ def _patiently(db: apsw.Connection, statement: str, seconds: float = 30.0) -> No
             if time.monotonic() > give_up:
                 raise StoreError("the database stayed locked by another process") from None
             time.sleep(0.0005)
-
-
-class SqliteSession:
-    """Plain statements on one connection."""
-
-    def __init__(self, db: apsw.Connection) -> None:
-        self._db = db
-
-    async def rows(self, statement: str, *args: object) -> list[Row]:
-        """Return all rows of a statement."""
-        return list(self._db.execute(statement, args))
-
-    async def each(self, statement: str, keys: Sequence[Sequence[object]]) -> list[list[Row]]:
-        """Run a SELECT once per key; rows in order of keys."""
-        # making a cursor costs as much as a lookup
-        execute: Callable[..., Any] = self._db.cursor().execute
-        return [execute(statement, key).fetchall() for key in keys]
-
-    async def run(self, statement: str, *args: object) -> None:
-        """Run a statement that returns nothing."""
-        self._db.execute(statement, args)
-
-    async def many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
-        """Run a statement once per row."""
-        self._db.executemany(statement, rows)
-
-
-class SqliteTransaction(SqliteSession):
-    """A write transaction; holding SQLite's one write lock is what claims everything."""
-
-    async def find(self, probes: Sequence[Probe]) -> list[Found]:
-        """Find; nothing can change before the transaction ends."""
-        cursor = self._db.cursor()
-        return [find_in(cursor, probe) for probe in probes]
-
-    async def held(self, values: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
-        """Return the values that somebody holds."""
-        return set(self._db.executemany(_HELD, values))
-
-    async def append(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        """Run a plain INSERT once per row."""
-        self._db.executemany(statement, rows)
-
-    async def replays(self, keys: Sequence[tuple[int, bytes]]) -> dict[tuple[int, bytes], Kept]:
-        """Return the kept answers of requests."""
-        out: dict[tuple[int, bytes], Kept] = {}
-        execute: Callable[..., Any] = self._db.cursor().execute
-        for key in keys:
-            for digest, answer in execute(sql.REPLAY_GET, key).fetchall():
-                out[key] = Kept(digest, answer)
-        return out
-
-    async def numbers(self, name: str, count: int) -> list[int]:
-        """Return new increasing numbers of a sequence."""
-        statement = "UPDATE counter SET next = next + ? WHERE name = ? RETURNING next"
-        end: int = self._db.execute(statement, (count, name)).get
-        return list(range(end - count, end))
-
-    async def skip(self, name: str, to: int) -> None:
-        """Never again give a number below `to` of a sequence."""
-        self._db.execute("UPDATE counter SET next = ? WHERE name = ? AND next < ?", (to, name, to))
 
 
 class SqliteStore:
@@ -177,6 +116,8 @@ class SqliteStore:
         self._reader = connect(self.path, cached=READER_BYTES)
         self._finder = self._reader.cursor()
         self._writing = asyncio.Lock()
+        shared = (self._writer, self._writing, self._threads, self._begin, self._commit)
+        self._sharing = Sharing(*shared)
         self._checkpointer = threading.Thread(
             target=self._checkpoints, name="onymous-checkpoint", daemon=True
         )
@@ -278,26 +219,39 @@ class SqliteStore:
         two threads never touch the connection, and a commit under way is never rolled back.
         """
         async with self._writing:
-            if self._checkpointer is None:
-                raise StoreError("the store is not open")
-            loop = asyncio.get_running_loop()
+            self._must_be_open()
+            run = asyncio.get_running_loop().run_in_executor
             try:
-                try:
-                    self._writer.execute("BEGIN IMMEDIATE")
-                except apsw.BusyError:
-                    await settled(
-                        loop.run_in_executor(
-                            self._threads, _patiently, self._writer, "BEGIN IMMEDIATE"
-                        )
-                    )
+                await self._begin()
                 yield SqliteTransaction(self._writer)
-                await settled(loop.run_in_executor(self._threads, self._commit))
+                await settled(run(self._threads, self._commit))
             except BaseException as error:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 if isinstance(error, apsw.Error):
                     raise _explained(name, error) from None
                 raise
+
+    async def share(
+        self, name: str, work: Callable[[Transaction], Awaitable[T]], *, behind: bool = True
+    ) -> T:
+        """Run a short work in a transaction shared with others (`store/sharing.py`)."""
+        try:
+            return await self._sharing.share(work, behind)
+        except apsw.Error as error:
+            raise _explained(name, error) from None
+
+    def _must_be_open(self) -> None:
+        if self._checkpointer is None:
+            raise StoreError("the store is not open")
+
+    async def _begin(self) -> None:
+        self._must_be_open()
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            run = asyncio.get_running_loop().run_in_executor
+            await settled(run(self._threads, _patiently, self._writer, "BEGIN IMMEDIATE"))
 
     def _commit(self) -> None:
         _patiently(self._writer, "COMMIT")
