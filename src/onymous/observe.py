@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from prometheus_client.metrics import Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import CollectorRegistry
 
 from onymous.later import module
-from onymous.store.port import LostRace, Store, Transaction
+from onymous.store.port import LostRace, Store, T, Transaction, Writes
 
 exposition = module("prometheus_client.exposition")
 
-T = TypeVar("T")
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300)
 #: reasons of refusals -> the setting that bounds it
@@ -156,9 +155,7 @@ class Metrics:
         """Time the store's write transactions by name, and return it."""
         share = store.share
 
-        async def shared(
-            name: str, work: Callable[[Transaction], Awaitable[T]], *, behind: bool = True
-        ) -> T:
+        async def shared(name: str, work: Writes[T], *, behind: bool = True) -> T:
             with self.timed(name):
                 return await share(name, work, behind=behind)
 

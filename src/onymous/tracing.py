@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from opentelemetry import context, trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -23,7 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from onymous.flows.desk import Desk, Work
 from onymous.flows.jobs import Job
 from onymous.store import sql
-from onymous.store.port import Store, Transaction
+from onymous.store.port import Store, T, Transaction, Writes
 from onymous.web.calls import Call
 from onymous.web.wire import Reply
 
@@ -31,7 +31,6 @@ from onymous.web.wire import Reply
 MOST_LINKS = 64
 #: asked for all day by what watches us
 QUIET = {"health", "ready", "metrics"}
-T = TypeVar("T")
 _propagator = TraceContextTextMapPropagator()
 
 
@@ -96,9 +95,7 @@ class Tracing:
                 async with write(name) as tx:
                     yield _traced_jobs(tx, _traceparent())
 
-        async def shared(
-            name: str, work: Callable[[Transaction], Awaitable[T]], *, behind: bool = True
-        ) -> T:
+        async def shared(name: str, work: Writes[T], *, behind: bool = True) -> T:
             if not trace.get_current_span().is_recording():
                 return await share(name, work, behind=behind)
             with self._span(f"transaction {name}", {"onymous.transaction": name}):

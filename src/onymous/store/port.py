@@ -114,6 +114,10 @@ class Transaction(Session, Protocol):
         """Never again give a number below `to` of a sequence; it never goes back."""
 
 
+#: what is done in a transaction that may be shared
+Writes = Callable[[Transaction], Awaitable[T]]
+
+
 class Store(Protocol):
     """An engine."""
 
@@ -163,9 +167,7 @@ class Store(Protocol):
         Raises `LostRace` when the engine found a conflict; nothing was written then.
         """
 
-    async def share(
-        self, name: str, work: Callable[[Transaction], Awaitable[T]], *, behind: bool = True
-    ) -> T:
+    async def share(self, name: str, work: Writes[T], *, behind: bool = True) -> T:
         """Run a work in a write transaction of its name and return when it is durable.
 
         Where the engine waits for the disk alone, works share that wait: a work takes a few

@@ -16,7 +16,7 @@ server ends one transaction, which becomes `LostRace` and runs again.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 
@@ -28,7 +28,7 @@ from onymous.store.migrating import migrate
 from onymous.store.packing import slot, unpack_record
 from onymous.store.partitions import drop_old, partition
 from onymous.store.pool import Connection, Pool, explained
-from onymous.store.port import Found, Kept, Label, LostRace, Probe, Row, StoreError, T, Transaction
+from onymous.store.port import Found, Kept, Label, LostRace, Probe, Row, StoreError, T, Writes
 from onymous.store.postgres_sql import (
     CLAIM,
     CLAIM_MANY,
@@ -330,9 +330,7 @@ class PostgresStore:
             if await settled(connection.execute("COMMIT")) != "COMMIT":
                 raise StoreError(f"{name}: a statement had failed, nothing was written")
 
-    async def share(
-        self, name: str, work: Callable[[Transaction], Awaitable[T]], *, behind: bool = True
-    ) -> T:
+    async def share(self, name: str, work: Writes[T], *, behind: bool = True) -> T:
         """Run a work in a transaction: the server itself lets commits share the disk."""
         async with PostgresStore.write(self, name) as tx:
             return await work(tx)

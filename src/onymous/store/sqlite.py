@@ -14,7 +14,7 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ from onymous.store.port import (
     SchemaMismatch,
     StoreError,
     T,
-    Transaction,
+    Writes,
 )
 from onymous.store.settle import settled
 from onymous.store.sharing import Sharing
@@ -232,9 +232,7 @@ class SqliteStore:
                     raise _explained(name, error) from None
                 raise
 
-    async def share(
-        self, name: str, work: Callable[[Transaction], Awaitable[T]], *, behind: bool = True
-    ) -> T:
+    async def share(self, name: str, work: Writes[T], *, behind: bool = True) -> T:
         """Run a short work in a transaction shared with others (`store/sharing.py`)."""
         try:
             return await self._sharing.share(work, behind)
