@@ -262,3 +262,5 @@ def test_nothing_that_does_not_belong_here() -> None:
             if re.search(pattern, text):
                 bad.append((str(path.relative_to(ROOT)), pattern))
     assert not bad
+    # a setting taken for a folder's name leaves its data here
+    assert not [path.name for path in ROOT.iterdir() if ":" in path.name]
