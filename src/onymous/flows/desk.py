@@ -16,6 +16,7 @@ from typing import Protocol
 
 from onymous.flows.arrivals import Arrival, accepted_before
 from onymous.flows.fencing import Fence, RulesChanged
+from onymous.flows.repeats import act
 from onymous.flows.seen import SeenBuffer, freshen
 from onymous.flows.working import Working
 from onymous.rules.errors import Busy, Internal
@@ -372,7 +373,7 @@ class Desk:
             working.accepted = await accepted_before(tx, arrivals)
         for work, replay in again:
             try:
-                _act(work, replay, working, kept)
+                act(work, replay, working, kept)
             except LostRace:
                 raise
             except Exception as error:
@@ -387,22 +388,6 @@ class Desk:
                 work.fail(error if isinstance(error, Busy) else Internal())
             except Exception as failure:
                 log.error("answering failed", exc_info=_bare(failure))
-
-
-def _act(
-    work: Work,
-    replay: tuple[int, bytes, bytes] | None,
-    working: Working,
-    kept: dict[tuple[int, bytes], Kept],
-) -> None:
-    if replay is None:
-        work.act(working, None)
-        return
-    key = replay[:2]
-    answer = work.act(working, kept.get(key))
-    if answer is not None:
-        kept[key] = Kept(replay[2], answer)
-        working.keep(*key, replay[2], answer)
 
 
 class _Poisoned(Exception):

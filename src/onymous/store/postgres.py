@@ -303,8 +303,7 @@ class PostgresStore:
         held: dict[int, Row | None] = {}
         for row in rows:
             held[row[0]] = None if row[0] in held else row
-        found = (held.get(n) for n in range(1, len(labels) + 1))
-        return [None if row is None else tuple(row)[2:] for row in found]
+        return [tuple(row)[2:] if (row := held.get(n + 1)) else None for n in range(len(labels))]
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[PostgresSession]:
