@@ -6,7 +6,10 @@ import pathlib
 from typing import Any
 
 import onymous
+from onymous.flows.working import Working
+from onymous.rules.records import Record
 from onymous.settings import load
+from onymous.store.port import FEW, Found, Probe
 
 RULES: dict[str, Any] = {
     "login": ("customerid",),
@@ -61,3 +64,16 @@ def test_a_value_of_too_many_people_finds_nobody_but_the_previous_visitor(
         assert ids.identify(kiosk, previous=known).mpid != known
         assert ids.identify({"customerid": "c7", **kiosk}).mpid == known
         assert len(ids.find(kiosk)) >= people
+
+
+def test_of_a_hot_value_the_latest_few_are_looked_at() -> None:
+    """Sixty strangers of one tablet in one transaction must not be compared with each other."""
+    probe, working = Probe(2, {3: "K"}), Working([])
+    found = [Record(pid, 2, 0, 0) for pid in range(FEW, 0, -1)]  # the latest first
+    working.load([probe], [Found(found, {(3, "K"): [r.pid for r in found]}, {3: 100})])
+    for pid in range(FEW + 1, 61):  # as they come
+        working.records[pid] = Record(pid, 2, 0, 0)
+        working.by_value[2, 3, "K"].append(pid)
+    assert len(working.candidates(probe)) == 60
+    assert [r.pid for r in working.candidates(probe, 1 << 3)] == [*range(60, 60 - FEW, -1)]
+    assert len(working.candidates(probe, 1 << 4)) == 60

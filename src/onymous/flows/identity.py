@@ -242,8 +242,8 @@ class Resolve:
             self._answer = kept(again.answer, question.known)
             return None
         why = self._trace()
-        candidates = working.candidates(self.probe)
         hot = working.hot(self.probe, plan)
+        candidates = working.candidates(self.probe, hot & ~plan.unique)
         decision = decide(ask, plan, candidates, hot, why)
         if decision.conflict and self._one_person(decision, candidates):
             decision = decide(ask, plan, candidates, hot, why := self._trace())

@@ -72,11 +72,14 @@ class Working:
             for code, count in found.crowded.items():
                 self.crowded.setdefault((probe.pool, code, probe.keys[code]), count)
 
-    def candidates(self, probe: Probe) -> list[Record]:
-        """Return every record here that holds one of the probe's values."""
+    def candidates(self, probe: Probe, hot: int = 0) -> list[Record]:
+        """Return records here that hold one of the probe's values; of a `hot` one the latest."""
         pids: dict[int, None] = {}
         for code, key in probe.keys.items():
-            for pid in self.by_value.get((probe.pool, code, key), ()):
+            held: Sequence[int] = self.by_value.get((probe.pool, code, key), ())
+            if hot >> code & 1 and len(held) > FEW:
+                held = [*reversed(held[FEW:]), *held[:FEW]][:FEW]  # it finds none of them
+            for pid in held:
                 pids[pid] = None
             if (probe.pool, code, key) in self.crowded and probe.previous in self.records:
                 pids[probe.previous] = None
@@ -377,9 +380,8 @@ class Working:
             ],
         )
         await save_rows(tx, self._rows)
-        await tx.many(
-            sql.IDENTITY_SEEN, [(seen, *key, seen) for key, seen in sorted(self._seen.items())]
-        )
+        seen = sorted(self._seen.items())
+        await tx.many(sql.IDENTITY_SEEN, [(at, *key, at) for key, at in seen])
         await tx.many(
             sql.CROWD_ADD, [(*key, people) for key, people in sorted(self._crowd_new.items())]
         )
