@@ -6,7 +6,7 @@ import asyncio
 import json
 import pathlib
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -115,14 +115,16 @@ class Failing:
     def __init__(self, it: Running) -> None:
         self._store = it.server.core.desk.store
         self.on = False
-        self._write = self._store.write
+        for name in ("write", "share"):
+            setattr(self._store, name, self._failing(getattr(self._store, name)))
 
-        def write(name: str) -> Any:
+    def _failing(self, writes: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*args: Any, **more: Any) -> Any:
             if self.on:
                 raise StoreError("on purpose")
-            return self._write(name)
+            return writes(*args, **more)
 
-        self._store.write = write  # type: ignore[method-assign]
+        return write
 
 
 async def test_what_failed_inside_is_sent_again_once(

@@ -24,6 +24,8 @@ HINTS = (
     # the first holders of a crowded value must not cost a look at all of them
     "SET enable_bitmapscan = off",
     "SET jit = off",
+    # else the server plans some statements anew each time: for few values that costs more than they
+    "SET plan_cache_mode = force_generic_plan",
     # a transaction whose process hangs or vanished must not hold its claims for ever
     "SET idle_in_transaction_session_timeout = '60s'",
     "SET lock_timeout = '20s'",
