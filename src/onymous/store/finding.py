@@ -17,6 +17,16 @@ _ARM = (
     "SELECT * FROM (SELECT {n}, i.holder, i.pid FROM identity i"
     " WHERE i.slot = ? AND i.value = ? ORDER BY i.holder LIMIT " + str(FEW + 1) + ")"
 )
+#: the record that holds a value if nobody else does
+_ALONE = (
+    f"SELECT {sql.RECORD} FROM identity i JOIN profile p ON p.pid = i.pid"
+    " WHERE i.slot = ? AND i.value = ? AND i.holder >= 0"
+)
+#: added once for each value, the first one too: nobody else holds it
+_NOBODY_ELSE = (
+    " AND NOT EXISTS (SELECT 1 FROM identity o"
+    " WHERE o.slot = ? AND o.value = ? AND o.holder >= 0 AND o.pid <> i.pid)"
+)
 #: the counted people of a crowded value stand in its marker row
 _CROWD = "SELECT pid FROM identity WHERE slot = ? AND value = ? AND holder = -1"
 
@@ -29,7 +39,7 @@ def _arms(count: int) -> str:
 
 @functools.lru_cache(65)
 def _alone(count: int) -> str:
-    return sql.ALONE + sql.NOBODY_ELSE * count + " LIMIT 1"
+    return _ALONE + _NOBODY_ELSE * count + " LIMIT 1"
 
 
 def alone_in(cursor: apsw.Cursor, probe: Probe) -> Row | None:

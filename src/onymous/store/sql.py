@@ -14,17 +14,6 @@ ONLY = (
     " WHERE i.slot = ? AND i.value = ? AND i.holder >= 0 ORDER BY i.holder LIMIT 2"
 )
 
-#: the record that holds a value if nobody else does
-ALONE = (
-    f"SELECT {RECORD} FROM identity i JOIN profile p ON p.pid = i.pid"
-    " WHERE i.slot = ? AND i.value = ? AND i.holder >= 0"
-)
-#: added once for each value, the first one too: nobody else holds it
-NOBODY_ELSE = (
-    " AND NOT EXISTS (SELECT 1 FROM identity o"
-    " WHERE o.slot = ? AND o.value = ? AND o.holder >= 0 AND o.pid <> i.pid)"
-)
-
 PROFILES_AFTER = f"SELECT {RECORD} FROM profile p WHERE p.pid > ? ORDER BY p.pid LIMIT ?"
 
 PROFILE_ADD = (
