@@ -33,6 +33,10 @@ try:
 except ImportError:  # not on every platform
     uvloop = None
 
+# tests start thousands of processes: none of them should compile what the one before compiled
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 #: how fast a machine makes examples says nothing about the product
 hypothesis.settings.register_profile(
     "onymous", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
