@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
 from typing import Any
 
+from tests.store.making import opened
+
+from onymous.flows import jobs
 from onymous.flows.jobs import MOST_TRIES, again, given_up, take, waiting, work
 from onymous.store import sql
 from onymous.store.port import Store
+from onymous.store.sqlite import SqliteStore
 
 
 async def add(store: Store, kind: str, count: int) -> None:
@@ -124,3 +129,21 @@ async def test_who_lost_a_job_to_another_does_not_let_go_of_it(place: Any) -> No
     finally:
         await one.close()
         await two.close()
+
+
+async def test_a_failure_noted_with_a_longer_lease_in_one_transaction_is_noted(
+    tmp_path: pathlib.Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(jobs, "LEASE_MS", 30)  # looked at again after 10 ms
+    async with opened(SqliteStore(tmp_path)) as store:
+        await add(store, "x", 1)
+
+        async def handler(body: bytes) -> None:
+            await store._writing.acquire()
+            while not store._sharing._queue:  # the longer lease waits to be written
+                await asyncio.sleep(0.001)
+            asyncio.get_running_loop().call_later(0.02, store._writing.release)
+            raise ValueError("private")
+
+        await work(store, {"x": handler}, 1000)
+        assert await left(store) == [("x", 1, "ValueError")]

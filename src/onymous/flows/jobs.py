@@ -117,7 +117,7 @@ async def work(
 
         async def note(tx: Transaction) -> None:
             await tx.many(sql.JOB_DONE, round_.done)
-            await tx.many(sql.JOB_FAILED, [(*row, until[0]) for row in round_.failed])
+            await tx.many(sql.JOB_FAILED, [(*row, end) for row in round_.failed for end in until])
 
         await store.share("jobs.done", note)
     return len(jobs)
@@ -202,17 +202,23 @@ async def _keep(store: Store, rows: list[tuple[int, int, int]]) -> None:
 
 @asynccontextmanager
 async def _held(store: Store, jobs: list[Job]) -> AsyncIterator[list[int]]:
-    """Hold jobs for as long as they take: only who dies over them loses them to others."""
+    """Hold jobs for as long as they take: only who dies over them loses them to others.
+
+    Yields the end of the lease; also the next one, from before it is written: who comes into the
+    same transaction meets that already.
+    """
     until = [jobs[0].until]
 
     async def keep() -> None:
         while True:
             await asyncio.sleep(LEASE_MS / 3000)
             later = time.time_ns() // 1_000_000 + LEASE_MS + random.randrange(1000)
+            until.append(later)
             try:
                 await _keep(store, [(later, job.id, until[0]) for job in jobs])
-                until[0] = later
+                until[:] = [later]
             except Exception as error:
+                until.pop()
                 log.warning("holding jobs failed: %s", type(error).__name__)
 
     keeper = asyncio.create_task(keep())
