@@ -89,9 +89,14 @@ class Sharing:
                     await self._wait_for_company()
                 async with self._lock:
                     some = min(len(self._queue), MOST_TOGETHER)
+                    if not some:  # all of them were cancelled meanwhile
+                        break
                     await self._together([self._queue.popleft() for _ in range(some)])
         finally:
             self._running = False
+            left = list(self._queue)
+            self._queue.clear()
+            tell(left, StoreError("the store was given up"))  # nobody, unless the loop ends
 
     async def _wait_for_company(self) -> None:
         if time.monotonic() - self._latest > JUST_S:
@@ -142,7 +147,7 @@ class Sharing:
             db.execute("SAVEPOINT shared")
         try:
             one.result = await one.work(SqliteTransaction(db))
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             one.error = error
             if alone and db.in_transaction:
                 db.execute("ROLLBACK")
@@ -163,17 +168,23 @@ class Sharing:
             self._roll_back()
 
         def over() -> None:
-            tell(group, error)
-            done.end(None)  # last: who goes on at once comes into the next transaction
+            try:
+                tell(group, error)
+            finally:
+                done.end(None)  # last: who goes on at once comes into the next transaction
 
         loop.call_soon_threadsafe(over)
 
 
 def tell(group: Sequence[Shared[Any]], error: BaseException | None) -> None:
-    """Tell everybody what came of the transaction; whose work failed, of that."""
-    for one in group:
-        failed = one.error or error
-        if failed is None:
-            one.out.end(one.result)
-        else:
-            one.out.fail(failed)
+    """Tell everybody what came of the transaction; whose work failed, of that.
+
+    They go on here and now: one that breaks keeps the others from nothing.
+    """
+    with contextlib.ExitStack() as all_of_them:  # it calls the last one first
+        for one in reversed(group):
+            failed = one.error or error
+            if failed is None:
+                all_of_them.callback(one.out.end, one.result)
+            else:
+                all_of_them.callback(one.out.fail, failed)

@@ -19,6 +19,7 @@ class Outcome(asyncio.Future[T]):
 
     _now: Callable[[], None] | None = None
     _over: asyncio.Future[None] | None = None
+    _told = False
 
     def end(self, result: T) -> None:
         """Tell that it went well."""
@@ -29,10 +30,13 @@ class Outcome(asyncio.Future[T]):
     def fail(self, error: BaseException) -> None:
         """Tell that it failed."""
         if not self.done():
+            if isinstance(error, StopIteration):  # no future takes it
+                error = RuntimeError("StopIteration")
             self.set_exception(error)
         self._tell()
 
     def _tell(self) -> None:
+        self._told = True
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
         if self._now is not None:
@@ -47,7 +51,8 @@ class Outcome(asyncio.Future[T]):
         try:
             return await self
         except asyncio.CancelledError:
-            if not self.cancelled() or drop():
+            # told between the cancelling and this turn: nothing more will come
+            if not self.cancelled() or self._told or drop():
                 raise
             self._over = over = self.get_loop().create_future()
             while not over.done():
