@@ -269,15 +269,14 @@ class Desk:
                 tied = self._tied.intersection(works)
                 self._tied -= tied
             try:
-                await self._write(works)
+                await self._write(works, bool(tied))
             except Exception as error:
                 await self._write_apart(works, tied, error)
 
     async def _write_apart(self, works: list[Work], tied: set[Work], error: Exception) -> None:
         """Write again one by one what failed together: only what cannot be written fails.
 
-        `tied`: those that stand or fall with the work before them. Where the database itself is
-        the reason, all of them fail.
+        `tied` stand or fall with the work before them; where the database is the reason, all fall.
         """
         groups: list[list[Work]] = []
         for work in works:
@@ -285,17 +284,16 @@ class Desk:
                 groups[-1].append(work)
             else:
                 groups.append([work])
-        outage = isinstance(error, StoreError) and not isinstance(error, Unwritable)
-        if len(groups) < 2 or outage:
+        if len(groups) < 2 or (isinstance(error, StoreError) and not isinstance(error, Unwritable)):
             self._fail(works, error)
             return
         for group in groups:
             try:
-                await self._write(group)
+                await self._write(group, len(group) > 1)
             except Exception as own:
                 self._fail(group, own)
 
-    async def _write(self, works: list[Work]) -> None:
+    async def _write(self, works: list[Work], whole: bool) -> None:
         for turn in range(MOST_TRIES):
             failed: list[tuple[Work, Exception]] = []
             try:
@@ -308,6 +306,8 @@ class Desk:
                 self._fail(works, Busy())
                 return
             except _Poisoned:
+                if whole:  # some are tied to those
+                    raise failed[0][1] from None
                 for work, error in failed:
                     works.remove(work)
                     self._fail([work], error)
