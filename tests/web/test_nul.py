@@ -135,6 +135,9 @@ class Broken:
         raise StoreError("gone")
         yield
 
+    async def share(self, name: str, work: Any, *, behind: bool = True) -> None:
+        raise StoreError("gone")
+
 
 async def test_what_could_not_be_written_stays_noted(place: Any, tmp_path: pathlib.Path) -> None:
     broken: Any = Broken()
