@@ -52,11 +52,9 @@ class ActivityWeb:
     async def batch(self, call: Call) -> Reply:
         """Return one batch as it was sent."""
         holder, workspace, asked = await self._asked(call)
-        text = call.parts["id"]
-        if not text.isascii() or not text.isdigit() or len(text) > 18:
-            raise NotFound()
-        mpid, body = await self._activity.batch(asked, int(text))
-        self._note(holder, mpid, workspace, f"batch {text}", asked.now_ms)
+        number = call.number()
+        mpid, body = await self._activity.batch(asked, number)
+        self._note(holder, mpid, workspace, f"batch {call.parts['id']}", asked.now_ms)
         return Reply(200, body, _PRIVATE)
 
     async def _asked(self, call: Call) -> tuple[Holder, Workspace, Asked]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from onymous.limits import Trusted
-from onymous.rules.errors import BadRequest
+from onymous.rules.errors import BadRequest, NotFound
 
 #: longest query string whose meaning is remembered, bytes
 MOST_REMEMBERED = 128
@@ -51,12 +51,25 @@ class Call(msgspec.Struct):
                 return value.decode("latin-1")
         return None
 
+    def number(self) -> int:
+        """Return the number the path names by (`id`); raises `NotFound` for anything else."""
+        number = digits(self.parts["id"])
+        if number is None:
+            raise NotFound()
+        return number
+
     def params(self) -> dict[str, str]:
         """Return the query parameters; of repeated ones the last counts."""
         if not self.query:
             return {}
         short = len(self.query) <= MOST_REMEMBERED
         return dict(_short(self.query) if short else _parsed(self.query))
+
+
+def digits(text: str) -> int | None:
+    """Return a number of at most 18 digits, or None for any other text."""
+    fits = text.isascii() and text.isdigit() and len(text) <= 18
+    return int(text) if fits else None
 
 
 def _parsed(query: bytes) -> list[tuple[str, str]]:

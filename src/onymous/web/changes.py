@@ -10,7 +10,7 @@ import msgspec
 from onymous.flows.changes import MOST, MOST_WAIT_S, Changes, Page
 from onymous.rules.errors import BadRequest, EnvironmentMissing, Unauthorized
 from onymous.web.auth import Authenticator, Credentials
-from onymous.web.calls import Call
+from onymous.web.calls import Call, digits
 from onymous.web.identity import ENVIRONMENTS, number
 from onymous.web.wire import Reply, json_reply
 
@@ -44,9 +44,9 @@ class ChangesWeb:
         who, pool, after = self._asked(call)
         last = call.header(b"last-event-id")
         if last is not None:
-            if not last.isascii() or not last.isdigit() or len(last) > 18:
+            after = digits(last)
+            if after is None:
                 raise BadRequest(what="Last-Event-ID is not a cursor of this feed")
-            after = int(last)
         first = await self._changes.page(pool, after, MOST, 0)
         headers = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
         return Reply(200, b"", headers, b"text/event-stream", stream=self._follow(who, pool, first))

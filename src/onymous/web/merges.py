@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 
 from onymous.flows.merging import Actor, Merging
 from onymous.flows.ties import Ties
 from onymous.flows.undoing import Undoing
 from onymous.limits import Bounds
-from onymous.rules.errors import EnvironmentMissing, InvalidData, NotFound
+from onymous.rules.errors import EnvironmentMissing
 from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Call
 from onymous.web.identity import ENVIRONMENTS
+from onymous.web.operating import actor_of, environment_of
 from onymous.web.wire import Reply, decode, inflate, json_reply
-
-MOST_REASON = 500
 
 
 class MergeBody(msgspec.Struct, kw_only=True):
@@ -74,14 +71,14 @@ class MergesWeb:
         wanted: UndoBody = decode(_undo, body)
         actor = self._actor(who, wanted.environment, wanted.reason)
         pool = who.caller.pool(wanted.environment)
-        return json_reply(200, await self._merging.undo_merge(pool, _number(call), actor))
+        return json_reply(200, await self._merging.undo_merge(pool, call.number(), actor))
 
     async def undo_alias(self, call: Call) -> Reply:
         """Undo an alias."""
         who, body = self._check(call, "alias:any")
         wanted: UndoBody = decode(_undo, body)
         actor = self._actor(who, wanted.environment, wanted.reason)
-        number = _number(call)
+        number = call.number()
         await self._merging.undo_alias(who.caller.pool(wanted.environment), number, actor)
         return json_reply(200, {"id": number, "undone_ms": actor.now_ms})
 
@@ -95,7 +92,7 @@ class MergesWeb:
             who.caller.plan,
             pool,
             call.parts["mpid"],
-            _number(call),
+            call.number(),
             actor,
             dry_run=wanted.dry_run,
         )
@@ -104,13 +101,13 @@ class MergesWeb:
     async def merges(self, call: Call) -> Reply:
         """List the merges in force into a profile."""
         who, _ = self._check(call, "merge")
-        pool = who.caller.pool(_environment(call))
+        pool = who.caller.pool(environment_of(call))
         return json_reply(200, {"merges": await self._merging.merges(pool, call.parts["mpid"])})
 
     async def aliases(self, call: Call) -> Reply:
         """List the newest 100 aliases from or to a profile, with what became of each."""
         who, _ = self._check(call, "alias:any")
-        pool = who.caller.pool(_environment(call))
+        pool = who.caller.pool(environment_of(call))
         pid = self._merging.parse(call.parts["mpid"])
         found = [] if pid is None else (await self._ties.of(pool, pid))[0]
         return json_reply(200, {"aliases": found})
@@ -123,27 +120,4 @@ class MergesWeb:
     def _actor(self, who: Credentials, environment: str, reason: str) -> Actor:
         if environment not in ENVIRONMENTS:
             raise EnvironmentMissing()
-        if not reason.strip() or len(reason) > MOST_REASON or not reason.isprintable():
-            raise InvalidData(what=f"reason is 1 to {MOST_REASON} printable characters")
-        caller = who.caller
-        return Actor(
-            name=f"{caller.workspace_name}/{caller.name}",
-            reason=reason.strip(),
-            now_ms=time.time_ns() // 1_000_000,
-            workspace=caller.workspace,
-            input=caller.input,
-        )
-
-
-def _environment(call: Call) -> str:
-    environment = call.params().get("environment", "production")
-    if environment not in ENVIRONMENTS:
-        raise EnvironmentMissing()
-    return environment
-
-
-def _number(call: Call) -> int:
-    text = call.parts["id"]
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise NotFound()
-    return int(text)
+        return actor_of(who, reason)

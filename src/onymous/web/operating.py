@@ -16,10 +16,11 @@ from onymous.rules.errors import BadRequest, CannotUndo, EnvironmentMissing, Inv
 from onymous.rules.undoing import concerns_values
 from onymous.store.port import Store
 from onymous.web.auth import Authenticator, Credentials
-from onymous.web.calls import Call
+from onymous.web.calls import Call, digits
 from onymous.web.identity import ENVIRONMENTS, bounded, number
 from onymous.web.wire import Reply, decode, inflate, json_reply
 
+#: longest reason, and name of an operator
 MOST_REASON = 500
 
 
@@ -49,11 +50,16 @@ def environment_of(call: Call) -> str:
     return environment
 
 
+def must_say(name: str, text: str) -> None:
+    """Raise `InvalidData` where a text of the audit is missing, too long or not printable."""
+    if not text.strip() or len(text) > MOST_REASON or not text.isprintable():
+        raise InvalidData(what=f"{name} is 1 to {MOST_REASON} printable characters")
+
+
 def actor_of(who: Credentials, reason: str, operator: str | None = None) -> Actor:
     """Return who does something by hand and why; raises `InvalidData` without a reason."""
-    for name, text in (("reason", reason), ("operator", operator or "x")):
-        if not text.strip() or len(text) > MOST_REASON or not text.isprintable():
-            raise InvalidData(what=f"{name} is 1 to {MOST_REASON} printable characters")
+    must_say("reason", reason)
+    must_say("operator", operator or "x")
     caller = who.caller
     name = f"{caller.workspace_name}/{caller.name}"
     return Actor(
@@ -136,10 +142,10 @@ class OperatingWeb:
         if (wanted.entry is None) == (wanted.request_id is None):
             raise BadRequest(what="name either entry or request_id")
         if wanted.entry is not None:
-            text = str(wanted.entry)
-            if not text.isascii() or not text.isdigit() or len(text) > 18:
+            entry = digits(str(wanted.entry))
+            if entry is None:
                 raise BadRequest(what="entry must be a number, as a history names it")
-            return int(text)
+            return entry
         request = bounded(wanted.request_id)
         if request is None:
             raise BadRequest(what="request_id is empty")

@@ -22,7 +22,7 @@ from onymous.flows.tokens import Holder, Tokens
 from onymous.flows.versions import MOST_PAGE, Author
 from onymous.rules.errors import BadJson, BadRequest, Forbidden, NoSuchPath, VersionNeeded
 from onymous.store.port import Store
-from onymous.web.calls import Call, flag
+from onymous.web.calls import Call, digits, flag
 from onymous.web.identity import number
 from onymous.web.profiles import bearer
 from onymous.web.wire import Reply, decode, error_body, inflate
@@ -239,9 +239,10 @@ def _expected(call: Call, dry_run: bool) -> int | None:
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
+    number = digits(text)
+    if number is None:
         raise BadRequest(what="organizations, scopes and versions are numbers")
-    return int(text)
+    return number
 
 
 def private(value: object, version: int | None = None) -> Reply:

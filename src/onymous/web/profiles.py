@@ -24,7 +24,7 @@ from onymous.rules.errors import (
 )
 from onymous.rules.identifiers import FOLDED, clean
 from onymous.store.port import Probe, Store
-from onymous.web.calls import Call, flag
+from onymous.web.calls import Call, digits, flag
 from onymous.web.identity import ENVIRONMENTS, Respond, later, refused
 from onymous.web.profile_body import Shown, body, fields
 from onymous.web.profile_memory import MOST_QUERY, Memory, given
@@ -266,9 +266,10 @@ _NUMBERS = ("org", "account", "workspace")
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
+    number = digits(text)
+    if number is None:
         raise BadRequest(what="organization, account and workspace are numbers")
-    return int(text)
+    return number
 
 
 def bearer(call: Call) -> bytes | None:

@@ -10,7 +10,7 @@ from onymous.flows.merging import Actor
 from onymous.flows.quarantine import Spool, Spooled, Where
 from onymous.flows.tenants import Directory
 from onymous.limits import Bounds
-from onymous.rules.errors import BadRequest, EnvironmentMissing, NotFound
+from onymous.rules.errors import BadRequest, EnvironmentMissing
 from onymous.web.auth import Authenticator, Credentials
 from onymous.web.calls import Call
 from onymous.web.identity import ENVIRONMENTS, number
@@ -58,11 +58,9 @@ class QuarantineWeb:
     async def show(self, call: Call) -> Reply:
         """Show one batch as it came in; this is audited."""
         who = self._auth.permitted(call, "quarantine")
-        text = call.parts["id"]
-        if not text.isascii() or not text.isdigit() or len(text) > 18:
-            raise NotFound()
+        number = call.number()
         where = _where(who, environment_of(call))
-        row = await self._spool.show(where, int(text), actor_of(who, "read over HTTP"))
+        row = await self._spool.show(where, number, actor_of(who, "read over HTTP"))
         body = row.body.decode("utf-8", "replace")
         return json_reply(200, {**self._told(row), "body": body})
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from onymous.flows.rules_asked import Rules
-from onymous.rules.errors import InvalidData, NotFound
 from onymous.web.calls import Call
+from onymous.web.operating import must_say
 from onymous.web.platform import ADMIN, MOST_BODY, READ, PlatformWeb, now, private
 from onymous.web.wire import Reply, decode, inflate
-
-#: longest reason
-MOST_REASON = 500
 
 
 class RulesUndoBody(msgspec.Struct, kw_only=True):
@@ -43,28 +40,20 @@ class RuleChangesWeb:
     async def one(self, call: Call) -> Reply:
         """Return one change, and where its undoing stands."""
         await self._platform.check(call, READ)
-        return private(await self._rules.one(_number(call)))
+        return private(await self._rules.one(call.number()))
 
     async def undo(self, call: Call) -> Reply:
         """Take a change back, or say what that would do."""
         holder = await self._platform.check(call, ADMIN)
         body: RulesUndoBody = decode(_undo, inflate(call.body, MOST_BODY))
-        number = (await self._rules.one(_number(call))).id
+        number = (await self._rules.one(call.number())).id
         if body.dry_run:
             seen = await self._rules.look(number, keep_later=body.keep_later)
             return private({"dry_run": True, "report": seen})
         reason = body.reason.strip()
-        if not reason or len(reason) > MOST_REASON or not reason.isprintable():
-            raise InvalidData(what=f"reason is 1 to {MOST_REASON} printable characters")
+        must_say("reason", reason)
         author = self._platform.author(holder, reason)
         told = await self._rules.undo(number, author, now(), keep_later=body.keep_later)
         reply = private(told)
         where = call.path.removesuffix("/").removesuffix("/undo").encode("latin-1", "replace")
         return Reply(202, reply.body, (*reply.headers, (b"location", where)))
-
-
-def _number(call: Call) -> int:
-    text = call.parts["id"]
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise NotFound()
-    return int(text)

@@ -9,7 +9,6 @@ from onymous.flows.scope_log import changes
 from onymous.flows.scope_planning import Wanted, begin, look, wanted_undo
 from onymous.flows.tenants import Directory
 from onymous.flows.tokens import Holder
-from onymous.rules.errors import NotFound
 from onymous.store.port import Store
 from onymous.web.calls import Call
 from onymous.web.platform import ADMIN, MOST_BODY, READ, PlatformWeb, now, private
@@ -76,10 +75,7 @@ class ScopeChangesWeb:
         """Take a join or split back, or say what that would do."""
         holder = await self._platform.check(call, ADMIN)
         body: UndoBody = decode(_undo, inflate(call.body, MOST_BODY))
-        text = call.parts["id"]
-        if not text.isascii() or not text.isdigit() or len(text) > 18:
-            raise NotFound()
-        wanted = await wanted_undo(self._store, int(text), body.resolve)
+        wanted = await wanted_undo(self._store, call.number(), body.resolve)
         return await self._do(holder, wanted, body.reason, body.dry_run)
 
     async def _do(self, holder: Holder, wanted: Wanted, reason: str, dry_run: bool) -> Reply:
