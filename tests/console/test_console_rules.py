@@ -13,7 +13,7 @@ from tests.web.serving import TENANTS, Running
 
 from onymous.commands.reresolving import carry_over
 from onymous.flows.merging import Actor
-from onymous.flows.rules_asked import told
+from onymous.flows.rules_asked import Rules
 
 PAGE, UNDO = "/console/versions", "/console/rules/1/undo"
 
@@ -36,7 +36,7 @@ async def change(it: Running) -> tuple[int, dict[int, Any]]:
 
 
 async def ended(it: Running) -> str:
-    while (now := await told(it.server.core.store, 1)).state == "undoing":
+    while (now := await Rules(it.server.core.store).one(1)).state == "undoing":
         await asyncio.sleep(0.05)
     return now.state
 

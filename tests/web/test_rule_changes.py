@@ -18,7 +18,7 @@ from tests.web.test_platform import Operator, operator
 from onymous.app import running as core_running
 from onymous.commands.reresolving import carry_over, undo_rules
 from onymous.flows.merging import Actor
-from onymous.flows.rules_asked import told
+from onymous.flows.rules_asked import Rules
 
 
 class Changed:
@@ -200,12 +200,12 @@ async def test_a_server_that_stops_leaves_it_to_the_next(
     assert not pathlib.Path(f"/proc/{number}").exists()
     async with core_running(settings) as core:
         core.grace_s = 0.0
-        standing = await told(core.store, it.number)
+        standing = await Rules(core.store).one(it.number)
         assert standing.state == "undoing"
         async with core.store.write("a minute later") as tx:
             await tx.run("UPDATE job SET taken_until = 0")
         work = asyncio.create_task(core.work())
-        while (standing := await told(core.store, it.number)).state == "undoing":
+        while (standing := await Rules(core.store).one(it.number)).state == "undoing":
             await asyncio.sleep(0.05)
         assert standing.state == "undone"
         work.cancel()

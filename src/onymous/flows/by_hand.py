@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Generic
 
 import msgspec
 
@@ -17,9 +17,7 @@ from onymous.flows.merging import Actor
 from onymous.flows.working import Working
 from onymous.rules.errors import Internal, Refusal
 from onymous.store import history_sql, sql
-from onymous.store.port import Found
-
-T = TypeVar("T")
+from onymous.store.port import Found, T
 
 
 class ByHand(Generic[T]):

@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from onymous.flows.fencing import announced
 from onymous.flows.jobs import MOST_TRIES
 from onymous.flows.merging import Actor
 from onymous.flows.reresolve import Carried
-from onymous.flows.rule_changes import RuleChange, rule_change
+from onymous.flows.rule_changes import rule_change
 from onymous.flows.versions import Author
 from onymous.rules.errors import ConfigChanged, NoSuchThing, Refusal
 from onymous.store import rules_sql, sql
@@ -71,27 +72,11 @@ class Told(msgspec.Struct, kw_only=True):
     undo: Asked | None
 
 
-async def told_all(store: Store, limit: int) -> list[Told]:
-    """Return changes of rules, newest first."""
-    async with store.read() as session:
-        rows = await session.rows(rules_sql.CHANGES, limit)
-        return await _all_told(session, [rule_change(row) for row in rows])
-
-
-async def told(store: Store, number: int) -> Told:
-    """Return one change of rules; raises `NoSuchThing`."""
-    async with store.read() as session:
-        rows = await session.rows(rules_sql.CHANGE_BY_ID, number)
-        if not rows:
-            raise NoSuchThing(what=f"change of rules {number}")
-        return (await _all_told(session, [rule_change(rows[0])]))[0]
-
-
-async def _all_told(session: Session, changes: list[RuleChange]) -> list[Told]:
+async def _told(session: Session, rows: Sequence[Row]) -> list[Told]:
     _, ids = await tenancy.read_state(session)
     scopes = {number: name for name, number in ids.scopes.items()}
     out = []
-    for c in changes:
+    for c in map(rule_change, rows):
         undo = await asked_last(session, c.id)
         coming = undo is not None and undo.state == WAITING
         state = "undone" if c.undone_ms is not None else "undoing" if coming else "standing"
@@ -195,11 +180,17 @@ class Rules:
 
     async def all(self) -> list[Told]:
         """Return changes of rules, newest first."""
-        return await told_all(self._store, MOST)
+        async with self._store.read() as session:
+            rows = await session.rows(rules_sql.CHANGES, MOST)
+            return await _told(session, rows)
 
     async def one(self, number: int) -> Told:
         """Return one change of rules; raises `NoSuchThing`."""
-        return await told(self._store, number)
+        async with self._store.read() as session:
+            rows = await session.rows(rules_sql.CHANGE_BY_ID, number)
+            if not rows:
+                raise NoSuchThing(what=f"change of rules {number}")
+            return (await _told(session, rows))[0]
 
     async def look(self, number: int, *, keep_later: bool) -> dict[str, int]:
         """Return what undoing would do; raises as it does, and keeps nobody waiting."""

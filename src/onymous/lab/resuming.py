@@ -155,7 +155,8 @@ class Keeping:
             rows = known.rows(kept)
             while some := [row for _, row in zip(range(ROWS), rows, strict=False)]:
                 yield "rows", (table, some)
-        copy = pathlib.Path(stage.settings.store.removeprefix("sqlite:"), "copy")
+        assert stage.settings.folder is not None
+        copy = stage.settings.folder / "copy"
         _copied(copy.with_name("onymous.db"), copy)
         with copy.open("rb") as file:
             while part := file.read(PIECE):

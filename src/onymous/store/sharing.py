@@ -12,16 +12,14 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import apsw
 
-from onymous.store.port import StoreError
-from onymous.store.sqlite_session import SqliteTransaction
+from onymous.store.port import StoreError, T, Writes
+from onymous.store.sqlite_session import SqliteTransaction, roll_back
 from onymous.store.steps import Outcome, drive
 
-T = TypeVar("T")
-Work = Callable[[SqliteTransaction], Awaitable[T]]
 #: works in one transaction
 MOST_TOGETHER = 16
 #: what is written behind waits so long for somebody who is waited for, where one came just before:
@@ -34,7 +32,7 @@ class Shared(Generic[T]):
 
     __slots__ = ("behind", "error", "out", "result", "work")
 
-    def __init__(self, work: Work[T], behind: bool) -> None:
+    def __init__(self, work: Writes[T], behind: bool) -> None:
         self.work, self.behind, self.out = work, behind, Outcome[T]()
         self.error: BaseException | None = None
         self.result: Any = None
@@ -60,7 +58,7 @@ class Sharing:
         self._latest = 0.0
         self._company: asyncio.Future[None] | None = None
 
-    async def share(self, work: Work[T], behind: bool) -> T:
+    async def share(self, work: Writes[T], behind: bool) -> T:
         """Run a work in the next transaction; return when it is durable.
 
         What is written `behind` may come a little later, together with what is not.
@@ -125,18 +123,13 @@ class Sharing:
             done: Outcome[None] = Outcome()
             self._threads.submit(self._commit_then, group, done, asyncio.get_running_loop())
         except BaseException as error:
-            self._roll_back()
+            roll_back(self._db)
             whole = isinstance(error, Exception)  # else the loop ends
             tell(group, error if whole else StoreError("the store was given up"))
             if not whole:
                 raise
             return
         await done
-
-    def _roll_back(self) -> None:
-        with contextlib.suppress(apsw.Error):  # of a store that is closed, for example
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
 
     async def _one(self, one: Shared[Any], *, alone: bool) -> None:
         """Run one work; of one that fails nothing stays."""
@@ -165,7 +158,7 @@ class Sharing:
             self._commit()
         except BaseException as failure:
             error = failure
-            self._roll_back()
+            roll_back(self._db)
 
         def over() -> None:
             try:

@@ -36,7 +36,7 @@ from onymous.store.port import (
 )
 from onymous.store.settle import settled
 from onymous.store.sharing import Sharing
-from onymous.store.sqlite_session import SqliteSession, SqliteTransaction
+from onymous.store.sqlite_session import SqliteSession, SqliteTransaction, roll_back
 
 #: WAL size from which the background thread copies pages into the database file
 CHECKPOINT_BYTES = 4 << 20
@@ -138,10 +138,16 @@ class SqliteStore:
             self._checkpointer = None
 
     def _find_now(self, probes: Sequence[Probe]) -> list[Found]:
+        return self._each(find_in, probes)
+
+    def _alone_now(self, probes: Sequence[Probe]) -> list[Row | None]:
+        return self._each(alone_in, probes)
+
+    def _each(self, answer: Callable[[apsw.Cursor, Probe], T], probes: Sequence[Probe]) -> list[T]:
         cursor = self._finder
         cursor.execute("BEGIN")
         try:
-            return [find_in(cursor, probe) for probe in probes]
+            return [answer(cursor, probe) for probe in probes]
         finally:
             cursor.execute("COMMIT")
 
@@ -157,14 +163,6 @@ class SqliteStore:
         finally:
             cursor.execute("COMMIT")
         return out
-
-    def _alone_now(self, probes: Sequence[Probe]) -> list[Row | None]:
-        cursor = self._finder
-        cursor.execute("BEGIN")
-        try:
-            return [alone_in(cursor, probe) for probe in probes]
-        finally:
-            cursor.execute("COMMIT")
 
     def _rows_now(self, statement: str, *args: object) -> list[Row]:
         try:
@@ -219,15 +217,13 @@ class SqliteStore:
         two threads never touch the connection, and a commit under way is never rolled back.
         """
         async with self._writing:
-            self._must_be_open()
             run = asyncio.get_running_loop().run_in_executor
             try:
                 await self._begin()
                 yield SqliteTransaction(self._writer)
                 await settled(run(self._threads, self._commit))
             except BaseException as error:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+                roll_back(self._writer)
                 if isinstance(error, apsw.Error):
                     raise _explained(name, error) from None
                 raise
@@ -239,12 +235,9 @@ class SqliteStore:
         except apsw.Error as error:
             raise _explained(name, error) from None
 
-    def _must_be_open(self) -> None:
+    async def _begin(self) -> None:
         if self._checkpointer is None:
             raise StoreError("the store is not open")
-
-    async def _begin(self) -> None:
-        self._must_be_open()
         try:
             self._writer.execute("BEGIN IMMEDIATE")
         except apsw.BusyError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,13 @@ from onymous.store.port import Found, Kept, Probe, Row
 
 #: the value itself, where somebody holds it
 _HELD = "SELECT ?1, ?2 FROM identity WHERE slot = ?1 AND value = ?2 LIMIT 1"
+
+
+def roll_back(db: apsw.Connection) -> None:
+    """Roll back what a connection has begun; what went wrong before is told, not this."""
+    with contextlib.suppress(apsw.Error):  # of a store that is closed, for example
+        if db.in_transaction:
+            db.execute("ROLLBACK")
 
 
 class SqliteSession:

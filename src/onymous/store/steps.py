@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-T = TypeVar("T")
+from onymous.store.port import T
 
 
 class Outcome(asyncio.Future[T]):
