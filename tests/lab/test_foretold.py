@@ -6,8 +6,10 @@ import json
 import pathlib
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
+import onymous.app
 from onymous.cli import app
 from onymous.lab.foretold import BEGIN, CHANGES, END, Judged, World, foretold, tables
 from onymous.lab.simulate import PRESETS
@@ -64,6 +66,15 @@ async def test_both_engines_foretell_the_same(place: Any) -> None:
         there.merges_mixing,
         there.rehearsal.risks,
     )
+
+
+async def test_a_slow_machine_foretells_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    # upkeep comes while it plays: by this machine's clock the stream is years old
+    monkeypatch.setattr(onymous.app, "TICK_S", 0.01)
+    monkeypatch.setattr(onymous.app, "UPKEEP_EVERY_S", 0.0)
+    (row,) = await World("family_tv", 12, 300, 3).judged(["link to best match"])
+    right(row)
+    assert row.rehearsal.merges > 0 and row.merges_confirmed > 0
 
 
 def test_every_change_is_one_of_rules_that_decide_who_is_who() -> None:

@@ -35,11 +35,12 @@ class BadRequest(ValueError):
 async def stage(store: str = "", *, journal: bool = False) -> AsyncIterator[Core]:
     """Open a store to play on: a new one in a throw-away folder, or the one given.
 
-    With its journal on, what was played can be rehearsed under other rules.
+    With its journal on, what was played can be rehearsed under other rules. Nothing is forgotten
+    meanwhile: what is too old by the clock of this machine may be new by the clock of the stream.
     """
     with tempfile.TemporaryDirectory(prefix="onymous-play-") as folder:
         flags: dict[str, object] = {"store": store or f"sqlite:{folder}/store", "journal": journal}
-        flags["master_key_file"] = f"{folder}/master.key"
+        flags |= {"master_key_file": f"{folder}/master.key", "work": False}
         async with running(load(flags, environ={})) as core:
             yield core
 
