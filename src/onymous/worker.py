@@ -44,8 +44,16 @@ async def run(
         except Exception as error:
             log.error("taking jobs failed: %s", type(error).__name__)
             taken = 0
+        if _cancelled():
+            raise asyncio.CancelledError
         if not taken:
             await asyncio.sleep(PAUSE_S)
+
+
+def _cancelled() -> bool:
+    """Return whether this task was to end: what fails while a job is tidied up may hide that."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _complain(store: Store, known: int) -> int:

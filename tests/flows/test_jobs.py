@@ -6,13 +6,17 @@ import asyncio
 import pathlib
 from typing import Any
 
+import pytest
 from tests.store.making import opened
 
+from onymous.app import running
 from onymous.flows import jobs
 from onymous.flows.jobs import MOST_TRIES, again, given_up, take, waiting, work
+from onymous.settings import load
 from onymous.store import sql
 from onymous.store.port import Store
 from onymous.store.sqlite import SqliteStore
+from onymous.worker import run
 
 
 async def add(store: Store, kind: str, count: int) -> None:
@@ -147,3 +151,44 @@ async def test_a_failure_noted_with_a_longer_lease_in_one_transaction_is_noted(
 
         await work(store, {"x": handler}, 1000)
         assert await left(store) == [("x", 1, "ValueError")]
+
+
+async def test_who_is_to_end_ends_whatever_fails_then(store: Store) -> None:
+    await add(store, "x", 1)
+    begun = asyncio.Event()
+
+    async def handler(body: bytes) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise ValueError("what was begun could not be tidied up")
+
+    worker = asyncio.create_task(run(store, {"x": handler}, {}))
+    await begun.wait()
+    worker.cancel()
+    done, _ = await asyncio.wait([worker], timeout=20)
+    assert done and worker.cancelled()
+
+
+async def test_who_works_has_ended_before_the_store_closes(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doing: list[str] = []
+
+    async def slow(*args: Any, tell: bool = True, **kwargs: Any) -> None:
+        doing.append("begun")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.0 if tell else 0.2)  # one of two takes longer to end
+            doing.append("ended")
+
+    monkeypatch.setattr("onymous.worker.run", slow)
+    async with running(load({"store": f"sqlite:{tmp_path}/s"}, environ={})) as core:
+        work = asyncio.create_task(core.work())
+        while doing != ["begun", "begun"]:
+            await asyncio.sleep(0.01)
+        work.cancel()
+        await asyncio.wait([work])
+        assert doing == ["begun", "begun", "ended", "ended"]

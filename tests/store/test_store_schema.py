@@ -106,8 +106,8 @@ async def test_starting_again_changes_nothing(store: Store, place: Place) -> Non
     ]
 
 
-async def test_many_may_start_at_once_on_an_empty_place(place: Place) -> None:
-    stores = [place.store() for _ in range(6)]
+async def test_many_may_start_at_once_on_an_empty_place(empty_place: Place) -> None:
+    stores = [empty_place.store() for _ in range(6)]
     await asyncio.gather(*(store.start() for store in stores))
     for n, store in enumerate(stores, 1):
         await written(store, record(n, {DEVICE: "d"}))

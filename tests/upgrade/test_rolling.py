@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -21,6 +22,7 @@ import httpx
 import pytest
 from tests.operate.processes import TENANTS, Load, Process, all_there, prepared
 
+from conftest import in_memory
 from onymous.app import running
 from onymous.settings import load
 from onymous.store import schema, sql
@@ -60,21 +62,28 @@ def test_the_suite_of_the_previous_release_passes_on_todays_schema(
         "PYTHONPATH": f"{previous / 'src'}:{ROOT / 'tests' / 'upgrade'}",
         "ONYMOUS_NEW_SOURCE": str(ROOT / "src"),
     }
+    memory = in_memory(programs=True)
+    if memory is not None:
+        memory.chmod(0o755)  # its server runs as somebody else
+        environ["TMPDIR"] = str(memory)
     words = ["-m", "pytest", "-q", "-n", "2", "-p", "on_new_schema", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [sys.executable, *words, *SUITE], cwd=previous, env=environ, capture_output=True, text=True
-    )
+    command = [sys.executable, *words, *SUITE]
+    try:
+        done = subprocess.run(command, cwd=previous, env=environ, capture_output=True, text=True)
+    finally:
+        if memory is not None:
+            shutil.rmtree(memory, ignore_errors=True)
     assert done.returncode == 0, done.stdout[-6000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed and int(passed[1]) > 50, "and it was really run"
 
 
 async def test_an_old_and_a_new_process_serve_one_store(
-    place: Any, tmp_path: pathlib.Path, previous: pathlib.Path
+    empty_place: Any, tmp_path: pathlib.Path, previous: pathlib.Path
 ) -> None:
     """As a rolling upgrade goes: the new one starts and migrates under load, the old one ends."""
     old_source = str(previous / "src")
-    url, auth = await asyncio.to_thread(prepared_by, previous, place, tmp_path)
+    url, auth = await asyncio.to_thread(prepared_by, previous, empty_place, tmp_path)
     old = Process(url, tmp_path, "serve", "--port", "0", source=old_source)
     first = await old.start()
     async with Load(auth, [first.url], callers=6) as load_:
