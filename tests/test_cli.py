@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from onymous.__main__ import FILES
 from onymous.cli import app
 
 CASE: dict[str, Any] = {
@@ -159,3 +160,27 @@ def test_files_that_cannot_be_read_are_told_in_one_line(tmp_path: pathlib.Path) 
     ):
         result = CliRunner().invoke(app, list(words))
         assert result.exit_code == 2, (words, result.output, result.exception)
+
+
+def test_each_command_is_looked_for_where_it_is() -> None:
+    found: dict[str, set[str]] = {}
+    for command in app.registered_commands:
+        assert command.callback is not None
+        name = command.name or command.callback.__name__.replace("_", "-")
+        found.setdefault(command.callback.__module__, set()).add(name)
+    for group in app.registered_groups:
+        (inside,) = {c.callback.__module__ for c in group.typer_instance.registered_commands}
+        found.setdefault(inside, set()).add(group.name)
+    # these write pages about all commands
+    assert found.pop("onymous.commands.reference") == {"settings", "reference"}
+    assert found == {f"onymous.commands.{file}": set(words) for file, words in FILES.items()}
+
+
+@pytest.mark.parametrize("words", [("config", "--help"), ("undo", "--help"), ("apply", "--no")])
+def test_a_command_alone_says_what_it_says_among_all(
+    words: tuple[str, ...], tmp_path: pathlib.Path
+) -> None:
+    done = onymous(*words, cwd=tmp_path)
+    among = CliRunner().invoke(app, words, prog_name="python -m onymous", terminal_width=80)
+    assert (done.stdout, done.returncode) == (among.stdout, among.exit_code)
+    assert done.stderr == among.stderr and among.output

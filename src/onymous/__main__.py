@@ -18,6 +18,35 @@ else:
 
 #: commands that must start fast: they are begun without the command line where they are plain
 FAST = ("serve", "work")
+#: file of `onymous.commands` -> the commands in it, for which only that file is imported: all files
+#: take longer than most commands do. What is not here is left to the whole command line
+FILES = {
+    "backups": ("backup", "backups", "restore", "verify"),
+    "bench": ("bench",),
+    "check": ("check",),
+    "configuration": ("config", "export", "rollback"),
+    "conflicts": ("conflicts",),
+    "credentials": ("credentials",),
+    "demo": ("demo",),
+    "diagnostics": ("diagnostics",),
+    "doctor": ("doctor",),
+    "exports": ("export-events",),
+    "identity": ("explain", "history", "resolve"),
+    "imports": ("import",),
+    "jobs": ("jobs",),
+    "keys": ("keys",),
+    "people": ("people",),
+    "quarantine": ("quarantine",),
+    "rehearsals": ("rehearsals",),
+    "rehearse": ("rehearse",),
+    "review": ("review",),
+    "scopes": ("scopes",),
+    "serve": ("serve", "work"),
+    "soak": ("soak",),
+    "tenants": ("apply", "init"),
+    "undoing": ("undo",),
+    "worlds": ("play", "score", "simulate", "strategies"),
+}
 #: of libraries a server uses: what the package brings beside the parts that are used
 HARDLY_USED: dict[str, dict[str, str]] = {
     "uvicorn": {"Config": "uvicorn.config"},
@@ -47,6 +76,11 @@ def run() -> None:
         if line is not None:
             sys.exit(starting.run(line))
         gc.enable()
+    for file, words in FILES.items():
+        if name in words:
+            importlib.import_module(f"onymous.commands.{file}")
+            importlib.import_module("onymous.commands.common").app()
+            return
     importlib.import_module("onymous.cli").app()
 
 
