@@ -181,6 +181,6 @@ def test_a_command_alone_says_what_it_says_among_all(
     words: tuple[str, ...], tmp_path: pathlib.Path
 ) -> None:
     done = onymous(*words, cwd=tmp_path)
-    among = CliRunner().invoke(app, words, prog_name="python -m onymous", terminal_width=80)
+    among = CliRunner().invoke(app, words, prog_name="python -m onymous")
     assert (done.stdout, done.returncode) == (among.stdout, among.exit_code)
     assert done.stderr == among.stderr and among.output
