@@ -103,6 +103,7 @@ class Running:
 
     async def at_rest(self) -> dict[str, int]:
         """`counts`, once no job waits: what is done behind must not look like a request's."""
+        assert self.server.settings.work, "nobody does the jobs here"
         while (found := await self.counts())["job"]:
             await asyncio.sleep(0.05)
         return found

@@ -80,7 +80,7 @@ async def test_numbers_of_another_tenant_open_nothing(place: Any, tmp_path: path
         await here.issue("nosy", "activity:read", workspaces=("two",))
         theirs = await lived(here)
         mine = (await it.ask("login", {"customerid": "me"}, who="nosy")).json()["mpid"]
-        before = await it.at_rest()
+        before = await it.counts()
         for method, path, body in asked(here, mine):
             headers = here.bearer("nosy") if "/activity/" in path else it.basic("nosy")
             reply = await it.client.request(method, path, json=body, headers=headers)
