@@ -66,6 +66,8 @@ OPTIONS = {
     "dynamic_shared_memory_type": "posix",
 }
 INITDB = ("--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "--no-instructions")
+#: a test that takes so long hangs, and shall fail by its name; the longest take a minute
+MOST_SECONDS = 600.0
 #: bytes that must be free for a cluster to lie in memory; it takes half a gigabyte at most
 ENOUGH_MEMORY = 4 << 30
 _names = itertools.count(1)
@@ -85,7 +87,8 @@ async def _with_store(test: Callable[..., Coroutine[Any, Any, None]], **given: A
     if store is not None:
         await store.start()
     try:
-        await test(**given)
+        async with asyncio.timeout(MOST_SECONDS):
+            await test(**given)
     finally:
         if store is not None:
             await store.close()

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
-from tests.web.serving import Running, running
+from tests.web.serving import PLAIN, Running, running
 
 from onymous.flows.people import People
 
@@ -115,7 +115,7 @@ class Someone:
     """Somebody with a cookie, over plain HTTP."""
 
     def __init__(self, url: str) -> None:
-        self.client = httpx.AsyncClient(base_url=url, trust_env=False, timeout=30)
+        self.client = httpx.AsyncClient(base_url=url, verify=PLAIN, trust_env=False, timeout=30)
         self.csrf = ""
 
     async def sign_in(self, name: str, password: str = PASSWORD) -> httpx.Response:
