@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import pathlib
+import re
 
 import apsw
 import asyncpg
@@ -82,6 +84,15 @@ async def test_sqlite_fresh_equals_one_migration_after_the_other(tmp_path: pathl
     assert fresh == sqlite_schema(tmp_path / "step" / "onymous.db")
     names = {row[1] for row in fresh}
     assert {"meta", "profile", "identity", "claim", "ledger", "job", "audit"} <= names
+
+
+def test_every_statement_is_used() -> None:
+    source = pathlib.Path(sql.__file__).parents[1]
+    words = re.findall(r"\b[A-Z][A-Z0-9_]+\b", "".join(p.read_text() for p in source.rglob("*.py")))
+    used = collections.Counter(words)
+    for path in (source / "store").glob("*sql.py"):
+        names = re.findall(r"^([A-Z][A-Z0-9_]+)\b", path.read_text(), re.MULTILINE)
+        assert [name for name in names if used[name] < 2] == [], path.name
 
 
 async def test_every_statement_is_understood(store: Store) -> None:

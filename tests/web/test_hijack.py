@@ -102,7 +102,7 @@ async def test_a_foreign_mpid_is_an_unknown_one(place: Any, tmp_path: pathlib.Pa
     async with running(place, tmp_path, work=False) as it:
         mine = (await it.ask("login", {"customerid": "1"}, who="stranger")).json()["mpid"]
         theirs = await victim(it)
-        before = await it.at_rest()
+        before = await it.counts()
         change = [{"identity_type": "google", "old_value": None, "new_value": "g"}]
         foreign = await it.modify(theirs, change, who="stranger")
         unknown = await it.modify("123456789", change, who="stranger")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 # -- facts about a database ---------------------------------------------------------------------
 
-META_ALL = "SELECT name, value FROM meta ORDER BY name"
 META_DROP = "DELETE FROM meta WHERE name = ?"
 PIDS_NEWEST = "SELECT max(pid) FROM profile"
 LEDGER_NEWEST = "SELECT max(seq) FROM ledger"
 PROFILES_COUNT = "SELECT count(*) FROM profile"
-LEDGER_COUNT = "SELECT count(*) FROM ledger"
-BATCHES_COUNT = "SELECT count(*) FROM batch"
 LEDGER_LATEST = "SELECT at FROM ledger ORDER BY seq DESC LIMIT 1"
 
 #: the number a sequence gives next, by engine

@@ -27,7 +27,6 @@ CREDENTIAL_ADD = (
     " VALUES (?, ?, ?, ?, ?, ?) RETURNING id"
 )
 CREDENTIAL_ACTIVE = "UPDATE credential SET active = ? WHERE id = ?"
-CREDENTIAL_SET = "UPDATE credential SET name = ?, settings = ? WHERE id = ?"
 #: deletion is final: the row and its hash are gone
 CREDENTIAL_DROP = "DELETE FROM credential WHERE id = ?"
 CREDENTIAL_USED = "UPDATE credential SET used = ? WHERE id = ? AND (used IS NULL OR used < ?)"

@@ -105,7 +105,6 @@ ALIAS_BY_ID = (
 ALIAS_LATEST = "SELECT max(id) FROM alias WHERE source = ? AND destination = ?"
 ALIAS_SET = "UPDATE alias SET outcome = ?, reason = ? WHERE id = ? AND outcome = ?"
 ALIASES_ERASE = "DELETE FROM alias WHERE source = ? OR destination = ?"
-ALIASES_SINCE = "SELECT count(*) FROM alias WHERE id > ? AND source = ? AND outcome = 'applied'"
 COPY_ADD = "INSERT INTO alias_copy (alias, workspace, body) VALUES (?, ?, ?)"
 COPIES_OF = "SELECT workspace, body FROM alias_copy WHERE alias = ?"
 #: what other aliases copied into the same profile

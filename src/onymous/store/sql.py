@@ -36,9 +36,6 @@ PROFILE_FLAGS = "UPDATE profile SET flags = ? WHERE pid = ?"
 #: a scope was joined with another one, or split
 PROFILE_POOL = "UPDATE profile SET pool = ? WHERE pid = ?"
 
-#: who else was made beside an erased profile must not name it
-PROFILE_TOUCH = "UPDATE profile SET seen = ? WHERE pid = ? AND seen < ?"
-
 # -- lookup rows --------------------------------------------------------------------------------
 
 IDENTITY_ADD = "INSERT INTO identity (slot, value, holder, pid, seen) VALUES (?, ?, ?, ?, ?)"
@@ -169,10 +166,6 @@ ALIASES_TOUCHING = (
 
 DIAGNOSTIC_ADD = (
     "INSERT INTO diagnostic (at, kind, workspace, input, request, detail) VALUES (?, ?, ?, ?, ?, ?)"
-)
-DIAGNOSTICS = (
-    "SELECT id, at, kind, workspace, input, request, detail FROM diagnostic"
-    " WHERE id > ? ORDER BY id LIMIT ?"
 )
 DIAGNOSTICS_LATEST = (
     "SELECT id, at, kind, workspace, input, request, detail FROM diagnostic"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-#: name of the row of `meta` that counts changes of tenancy
-VERSION_NAME = "tenants_version"
-
 #: makes the counter exist; its first value is "0"
 VERSION_ONCE = (
     "INSERT INTO meta (name, value) VALUES ('tenants_version', ?) ON CONFLICT (name) DO NOTHING"

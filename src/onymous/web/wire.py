@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -90,11 +89,6 @@ def inflate(body: bytes, most: int) -> bytes:
     if not stream.eof:
         raise BadJson(what="the gzip body ends too early")
     return out
-
-
-def deflate(body: bytes) -> bytes:
-    """Compress a body, for clients and tests."""
-    return gzip.compress(body, 6)
 
 
 def error_body(refusal: Refusal, request_id: str | None = None) -> bytes:
