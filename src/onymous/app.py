@@ -52,6 +52,7 @@ from onymous.settings import SettingError, Settings
 from onymous.store import backup_sql, schema, sql
 from onymous.store.compression import Bodies
 from onymous.store.port import Store, StoreError
+from onymous.store.settle import asked_to_end
 from onymous.store.sqlite import SqliteStore
 
 postgres = module("onymous.store.postgres")
@@ -345,6 +346,8 @@ async def _one_by_one(steps: list[Callable[[], Awaitable[object]]]) -> None:
             await step()
         except Exception as error:
             failed[type(error).__name__] = None
+        if asked_to_end():
+            raise asyncio.CancelledError
     if failed:
         log.error("housekeeping failed: %s", ", ".join(failed))
 

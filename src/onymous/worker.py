@@ -10,6 +10,7 @@ from contextlib import nullcontext
 
 from onymous.flows.jobs import Around, Handler, Together, waiting, work
 from onymous.store.port import Store
+from onymous.store.settle import asked_to_end
 
 log = logging.getLogger("onymous.worker")
 
@@ -44,16 +45,10 @@ async def run(
         except Exception as error:
             log.error("taking jobs failed: %s", type(error).__name__)
             taken = 0
-        if _cancelled():
+        if asked_to_end():
             raise asyncio.CancelledError
         if not taken:
             await asyncio.sleep(PAUSE_S)
-
-
-def _cancelled() -> bool:
-    """Return whether this task was to end: what fails while a job is tidied up may hide that."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _complain(store: Store, known: int) -> int:

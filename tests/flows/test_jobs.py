@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.store.making import opened
 
-from onymous.app import running
+from onymous.app import Core, running
 from onymous.flows import jobs
 from onymous.flows.jobs import MOST_TRIES, again, given_up, take, waiting, work
 from onymous.settings import load
@@ -192,3 +192,25 @@ async def test_who_works_has_ended_before_the_store_closes(
         work.cancel()
         await asyncio.wait([work])
         assert doing == ["begun", "begun", "ended", "ended"]
+
+
+async def test_housekeeping_ends_whatever_fails_then(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onymous.app.TICK_S", 0.01)
+    begun = asyncio.Event()
+
+    async def step() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise ValueError("what was begun could not be tidied up")
+
+    core = Core(load({"store": f"sqlite:{tmp_path}/s"}, environ={}))
+    await core.start()
+    monkeypatch.setattr(core.merging, "refresh", step)
+    await begun.wait()
+    closing = asyncio.create_task(core.close())
+    done, _ = await asyncio.wait([closing], timeout=20)
+    assert done and closing.exception() is None
