@@ -28,7 +28,7 @@ from onymous.flows.explaining import Explainer
 from onymous.flows.fencing import GRACE_S, Fence, end_left_over
 from onymous.flows.history import Historian
 from onymous.flows.identity import Resolver
-from onymous.flows.jobs import Around, Handler, Together
+from onymous.flows.jobs import Around, Handler, Together, asked_to_end
 from onymous.flows.journal import Journal
 from onymous.flows.merging import Merging
 from onymous.flows.profiles import Profiles
@@ -52,7 +52,6 @@ from onymous.settings import SettingError, Settings
 from onymous.store import backup_sql, schema, sql
 from onymous.store.compression import Bodies
 from onymous.store.port import Store, StoreError
-from onymous.store.settle import asked_to_end
 from onymous.store.sqlite import SqliteStore
 
 postgres = module("onymous.store.postgres")

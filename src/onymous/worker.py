@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 
-from onymous.flows.jobs import Around, Handler, Together, waiting, work
+from onymous.flows.jobs import Around, Handler, Together, asked_to_end, waiting, work
 from onymous.store.port import Store
-from onymous.store.settle import asked_to_end
 
 log = logging.getLogger("onymous.worker")
 

@@ -77,8 +77,8 @@ async def live(it: Running, browser: Browser, address: str, key: str) -> tuple[s
           mParticle.upload();
         }"""
     )
-    for _ in range(100):
-        if "F" in (await events(it, known))[0]:
+    for _ in range(300):
+        if set("DEF") <= (await events(it, known))[0]:  # they may come in several batches
             break
         await asyncio.sleep(0.1)
     await context.close()

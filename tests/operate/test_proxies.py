@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -56,7 +57,7 @@ class Proxy:
         text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl")
         text = text.replace("/etc/ssl/identity.example.com.pem", str(self.cert))
         text = text.replace("/etc/ssl/private/identity.example.com.key", str(self.key))
-        assert "443" not in text and "/etc/" not in text.partition("upstream")[2]
+        assert not re.search(r"\b443\b", text) and "/etc/" not in text.partition("upstream")[2]
         temp = "".join(
             f"{what}_temp_path {self.folder}/{what};"
             for what in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

@@ -67,6 +67,15 @@ class GivenUp(msgspec.Struct, frozen=True):
     error: str | None
 
 
+def asked_to_end() -> bool:
+    """Return whether this task was cancelled, also where an error took the place of that.
+
+    What fails while something is tidied up hides the cancellation it was tidied up for.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def take(
     store: Store, now_ms: int, kinds: Iterable[str], lease_ms: int = LEASE_MS
 ) -> list[Job]:

@@ -9,15 +9,6 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def asked_to_end() -> bool:
-    """Return whether this task was cancelled, also where an error took the place of that.
-
-    What fails while something is tidied up hides the cancellation it was tidied up for.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 async def settled(work: Awaitable[T]) -> T:
     """Wait for `work` to end even when this task is cancelled, and only then be cancelled.
 
