@@ -242,8 +242,7 @@ class Postgres:
                 await store.start()
                 await store.close()
 
-            with concurrent.futures.ThreadPoolExecutor(1) as thread:
-                thread.submit(asyncio.run, start()).result()
+            _aside(start())
             self._like = url.rpartition("/")[2]
         return self.database(self._like)
 
@@ -260,9 +259,13 @@ class Postgres:
             finally:
                 await connection.close()
 
-        # in a thread, so that async tests may use the server too
-        with concurrent.futures.ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, ask()).result()
+        _aside(ask())
+
+
+def _aside(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine in a thread, so that async tests may wait for it too."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
 
 
 def _die_with_parent() -> None:

@@ -76,12 +76,9 @@ def run() -> None:
         if line is not None:
             sys.exit(starting.run(line))
         gc.enable()
-    for file, words in FILES.items():
-        if name in words:
-            importlib.import_module(f"onymous.commands.{file}")
-            importlib.import_module("onymous.commands.common").app()
-            return
-    importlib.import_module("onymous.cli").app()
+    found = [f"commands.{file}" for file, words in FILES.items() if name in words]
+    importlib.import_module(f"onymous.{found[0] if found else 'cli'}")
+    importlib.import_module("onymous.commands.common").app()
 
 
 if __name__ == "__main__":

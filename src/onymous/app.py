@@ -28,7 +28,7 @@ from onymous.flows.explaining import Explainer
 from onymous.flows.fencing import GRACE_S, Fence, end_left_over
 from onymous.flows.history import Historian
 from onymous.flows.identity import Resolver
-from onymous.flows.jobs import Around, Handler, Together, asked_to_end
+from onymous.flows.jobs import Around, Handler, Together, end_if_asked
 from onymous.flows.journal import Journal
 from onymous.flows.merging import Merging
 from onymous.flows.profiles import Profiles
@@ -345,8 +345,7 @@ async def _one_by_one(steps: list[Callable[[], Awaitable[object]]]) -> None:
             await step()
         except Exception as error:
             failed[type(error).__name__] = None
-        if asked_to_end():
-            raise asyncio.CancelledError
+        end_if_asked()
     if failed:
         log.error("housekeeping failed: %s", ", ".join(failed))
 

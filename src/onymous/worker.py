@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 
-from onymous.flows.jobs import Around, Handler, Together, asked_to_end, waiting, work
+from onymous.flows.jobs import Around, Handler, Together, end_if_asked, waiting, work
 from onymous.store.port import Store
 
 log = logging.getLogger("onymous.worker")
@@ -44,8 +44,7 @@ async def run(
         except Exception as error:
             log.error("taking jobs failed: %s", type(error).__name__)
             taken = 0
-        if asked_to_end():
-            raise asyncio.CancelledError
+        end_if_asked()
         if not taken:
             await asyncio.sleep(PAUSE_S)
 

@@ -52,6 +52,7 @@ async def test_a_dictionary_is_learnt_and_old_bodies_stay_readable(
         core = it.server.core
         while not core.bodies.current:  # ripe, being learnt, or learnt already
             await asyncio.sleep(0.01)
+        assert core.bodies.current == 1
         assert not await learn(core.store, core.bodies, 1), "the next one needs many more"
         assert not core.bodies.ripe
         last = {"user_identities": {"customerid": "c1"}, "events": [purchase(1)]}

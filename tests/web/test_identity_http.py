@@ -110,7 +110,7 @@ async def test_three_ways_of_authentication(place: Any, tmp_path: pathlib.Path) 
 
 async def test_read_only_writes_nothing(place: Any, tmp_path: pathlib.Path) -> None:
     async with running(place, tmp_path) as it:
-        before = await it.at_rest()
+        before = await it.counts()
         reply = await it.ask("login", {"customerid": "1"}, params={"read_only": "true"})
         assert reply.json()["mpid"] is None
         assert reply.json()["is_logged_in"] is True, "the answer is what would happen"

@@ -73,7 +73,7 @@ async def test_operators_port_waits_no_longer(place: Any, tmp_path: pathlib.Path
 async def test_a_body_that_never_ends(place: Any, tmp_path: pathlib.Path) -> None:
     """On a hot route and on an ordinary one: the connection ends, nothing was done."""
     async with running(place, tmp_path, **SHORT) as it:
-        before = await it.at_rest()
+        before = await it.counts()
         said = await dripped(it, head(it, 5_000), b" " * 5_000)
         assert said.startswith(b"HTTP/1.1 408 ") and b"connection: close" in said.lower()
         assert await dripped(it, head(it, 5_000, "content-encoding: gzip"), b" " * 5_000) == b""

@@ -67,13 +67,14 @@ class GivenUp(msgspec.Struct, frozen=True):
     error: str | None
 
 
-def asked_to_end() -> bool:
-    """Return whether this task was cancelled, also where an error took the place of that.
+def end_if_asked() -> None:
+    """Raise `CancelledError` if this task was cancelled and an error took the place of that.
 
     What fails while something is tidied up hides the cancellation it was tidied up for.
     """
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def take(
